@@ -1,0 +1,55 @@
+"""The interface of every label prior: what it draws, and what drawing from it costs the patients."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+import numpy as np
+
+from anonsynth.cohort.geometry import Grid, LabelVolume
+from anonsynth.cohort.model import LabelEntry
+
+__all__ = ["DrawnLabel", "Guarantee", "LabelPrior"]
+
+
+class Guarantee(StrEnum):
+    """What a step costs the patients of the cohort."""
+
+    PUBLIC = "public"
+    """No private value was read: ε = 0."""
+    PRIVATE = "differentially private"
+    """(ε, δ) per patient, in the ledger."""
+    NONE = "no guarantee"
+    """Private values were read without a mechanism."""
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnLabel:
+    """A new label map.
+
+    Attributes:
+        label: (X, Y, Z) uint8 on the prior's grid, values of the prior's labels.
+        fov_low: First voxel of the drawn field of view.
+        fov_high: One past its last voxel; outside it the label map is 0.
+        recipe: What was drawn (warp strength in mm, tumour volume, ...), JSON-able, for the scan's sidecar.
+    """
+
+    label: LabelVolume
+    fov_low: tuple[int, int, int]
+    fov_high: tuple[int, int, int]
+    recipe: dict[str, float | str]
+
+
+class LabelPrior(Protocol):
+    """What new label maps are drawn from."""
+
+    name: str
+    guarantee: Guarantee
+    grid: Grid
+    labels: tuple[LabelEntry, ...]
+
+    def draw(self, rng: np.random.Generator) -> DrawnLabel:
+        """Draw one label map; the same generator state gives the same map."""
+        ...

@@ -1,0 +1,1 @@
+"""DICOM and NIfTI in, one grid, a split by patient: the private side. Zone: private."""

@@ -1,0 +1,1 @@
+"""DICOM files in, volumes with their geometry out. Zone: private."""

@@ -1,0 +1,1 @@
+"""What training costs the patients, and how it is stated. Zone: spending."""

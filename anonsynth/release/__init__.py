@@ -1,0 +1,1 @@
+"""How generated scans are written for others. Zone: shareable."""

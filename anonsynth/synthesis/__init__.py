@@ -1,0 +1,1 @@
+"""The conditional GAN: networks, training, generation, in both directions. Zone: spending."""
