@@ -1,4 +1,10 @@
-"""A policy as a value: read from YAML, checked, immutable."""
+"""A policy as a value: what may be kept, what may be spent, what must be shown before release.
+
+It is read from YAML, checked and immutable. The shipped ones are found by name, a site's own by path.
+
+Every rule says what it does (`description`) and what it rests on (`rests_on`), so that `anonsynth policy explain`, the
+JSON Schema and the documentation have one source. A rule may be added with a default; its meaning never changes.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +18,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from anonsynth.errors import UsageError
 
-__all__ = ["AuditRules", "CohortRules", "Duplicates", "Policy", "SynthesisRules", "load_policy", "shipped_policies"]
+__all__ = [
+    "AuditRules",
+    "CohortRules",
+    "Duplicates",
+    "Policy",
+    "SynthesisRules",
+    "load_policy",
+    "read_policy_text",
+    "shipped_policies",
+]
 
 
 class Duplicates(StrEnum):
@@ -27,57 +42,120 @@ class _Rules(BaseModel):
 
 
 class CohortRules(_Rules):
-    """What ingest does where a choice has to be made.
+    """What ingest does where a choice has to be made."""
 
-    Attributes:
-        duplicates: `merge` makes one patient of both identifiers; `refuse` quarantines every scan of both.
-        min_patients: Fewer usable patients than this and ingest refuses.
-    """
-
-    duplicates: Duplicates = Duplicates.MERGE
-    min_patients: int = Field(default=4, ge=2)
+    duplicates: Duplicates = Field(
+        default=Duplicates.MERGE,
+        description="One image under two identifiers: `merge` makes one patient of both, `refuse` quarantines the "
+        "scans of both.",
+        json_schema_extra={
+            "rests_on": "The patient is the unit of privacy: a person counted as two loses what group privacy takes "
+            "(Dwork & Roth 2014, §2.3, doi:10.1561/0400000042), and a person on both sides of the split makes results "
+            "look better than they are (Yagis et al. 2021, doi:10.1038/s41598-021-01681-w)."
+        },
+    )
+    min_patients: int = Field(
+        default=4,
+        ge=2,
+        description="Fewer usable patients than this and ingest refuses.",
+        json_schema_extra={
+            "rests_on": "A choice, not a theorem: fewer patients leave no holdout that an audit could compare with, "
+            "and generators do copy (37.2 % of patients memorised in Dar et al. 2025, doi:10.1038/s41551-025-01468-8)."
+        },
+    )
 
 
 class SynthesisRules(_Rules):
-    """What the label prior and the training may use.
+    """What the label prior and the training may use."""
 
-    Attributes:
-        priors: Label priors that are allowed, in order of preference.
-        guarantee: Whether every spending step has to carry a differential privacy guarantee.
-    """
-
-    priors: tuple[str, ...] = ("atlas", "shape")
-    guarantee: bool = False
+    priors: tuple[str, ...] = Field(
+        default=("atlas", "shape"),
+        min_length=1,
+        description="The label priors that are allowed, in order of preference; `atlas` reads no patient.",
+        json_schema_extra={
+            "rests_on": "A label map is as identifying as the image: skull-stripped brains are linked across databases "
+            "by plain similarity (arXiv:2602.10043)."
+        },
+    )
+    guarantee: bool = Field(
+        default=False,
+        description="Whether every step that reads patients and writes something meant to leave has to carry a "
+        "differential privacy guarantee.",
+        json_schema_extra={
+            "rests_on": "Only a mechanism bounds what an attack nobody has thought of can learn (Dwork & Roth 2014, "
+            "doi:10.1561/0400000042); an audit bounds the attacks that were tried."
+        },
+    )
 
 
 class AuditRules(_Rules):
-    """What the audit has to show.
+    """What the audit has to show."""
 
-    Attributes:
-        q: False-discovery rate at which a generated scan is flagged.
-        max_copy_rate: Largest rate of copied scans that the policy tolerates not having seen.
-        confidence: Level of every interval.
-        min_power: Least detection rate of the planted exact copies (lower end of the interval).
-        min_holdout_patients: Fewer holdout patients than this and the verdict is `inconclusive`.
-    """
-
-    q: float = Field(default=0.05, gt=0, lt=1)
-    max_copy_rate: float = Field(default=0.10, gt=0, lt=1)
-    confidence: float = Field(default=0.95, gt=0.5, lt=1)
-    min_power: float = Field(default=0.8, gt=0, le=1)
-    min_holdout_patients: int = Field(default=10, ge=2)
+    q: float = Field(
+        default=0.05,
+        gt=0,
+        lt=1,
+        description="The false-discovery rate at which a generated scan is flagged as too near to a patient's.",
+        json_schema_extra={
+            "rests_on": "Benjamini & Hochberg 1995, doi:10.1111/j.2517-6161.1995.tb02031.x; valid for p-values that "
+            "share one holdout (Bates et al. 2023, arXiv:2104.08279)."
+        },
+    )
+    max_copy_rate: float = Field(
+        default=0.10,
+        gt=0,
+        lt=1,
+        description="The largest rate of copied scans that the policy tolerates not having seen; the upper end of the "
+        "interval has to lie below it.",
+        json_schema_extra={
+            "rests_on": "No copy among n scans still allows a rate of 1 − (1 − confidence)^(1/n) (Clopper & Pearson "
+            "1934, doi:10.1093/biomet/26.4.404); how often copies really occur: Dar et al. 2025, "
+            "doi:10.1038/s41551-025-01468-8."
+        },
+    )
+    confidence: float = Field(
+        default=0.95,
+        gt=0.5,
+        lt=1,
+        description="The level of every interval.",
+        json_schema_extra={
+            "rests_on": "Intervals are exact, never normal approximations: counts are small (Clopper & Pearson 1934, "
+            "doi:10.1093/biomet/26.4.404)."
+        },
+    )
+    min_power: float = Field(
+        default=0.8,
+        gt=0,
+        le=1,
+        description="The least share of planted exact copies that has to be found (lower end of the interval).",
+        json_schema_extra={
+            "rests_on": "An audit that cannot see a planted leak proves nothing; distances that look safe pass data "
+            "that membership inference breaks (The DCR Delusion, ESORICS 2025)."
+        },
+    )
+    min_holdout_patients: int = Field(
+        default=10,
+        ge=2,
+        description="Fewer holdout patients than this and the verdict is `inconclusive`.",
+        json_schema_extra={
+            "rests_on": "A p-value counted against n holdout scans is never below 1/(n + 1) (Phipson & Smyth 2010, "
+            "doi:10.2202/1544-6115.1585): a short holdout cannot raise an alarm."
+        },
+    )
 
 
 class Policy(_Rules):
     """What may be kept, what may be spent, what must be shown before release. It claims no legal compliance."""
 
-    id: str
-    version: int = 1
-    title: str
-    description: str
-    cohort: CohortRules = CohortRules()
-    synthesis: SynthesisRules = SynthesisRules()
-    audit: AuditRules = AuditRules()
+    id: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9-]*$", description="Its name: small letters, digits and hyphens; printed everywhere."
+    )
+    version: int = Field(default=1, ge=1, description="Raised whenever a rule of the file changes.")
+    title: str = Field(min_length=1, description="One line for tables and reports.")
+    description: str = Field(min_length=1, description="Who it is for, and what it does not promise.")
+    cohort: CohortRules = Field(default=CohortRules(), description="What ingest does where it has to choose.")
+    synthesis: SynthesisRules = Field(default=SynthesisRules(), description="What may be used and spent.")
+    audit: AuditRules = Field(default=AuditRules(), description="What the audit has to show.")
 
 
 def shipped_policies() -> tuple[str, ...]:
@@ -86,26 +164,47 @@ def shipped_policies() -> tuple[str, ...]:
     return tuple(sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml")))
 
 
+def read_policy_text(name_or_path: str) -> str:
+    """Return the YAML of a shipped policy or of a file.
+
+    Raises:
+        UsageError: If there is none of that name; the nearest known one is named.
+    """
+    if name_or_path in shipped_policies():
+        return (files("anonsynth.policies") / "data" / f"{name_or_path}.yaml").read_text("utf-8")
+    if Path(name_or_path).is_file():
+        try:
+            return Path(name_or_path).read_text("utf-8")
+        except (OSError, UnicodeDecodeError):
+            msg = "the policy file cannot be read as UTF-8 text; check its permissions and its encoding"
+            raise UsageError(msg) from None
+    near = difflib.get_close_matches(name_or_path, shipped_policies(), 1)
+    hint = f"; did you mean '{near[0]}'?" if near else f"; shipped are: {', '.join(shipped_policies())}"
+    msg = f"there is no policy '{name_or_path}'{hint}"
+    raise UsageError(msg)
+
+
 def load_policy(name_or_path: str) -> Policy:
     """Load a shipped policy by its identifier, or a YAML file.
 
     Raises:
         UsageError: If there is none of that name, or a key or value is wrong; the nearest known one is named.
+
+    Example:
+        >>> load_policy("internal").title
+        'Stays in the building'
     """
-    if name_or_path in shipped_policies():
-        text = (files("anonsynth.policies") / "data" / f"{name_or_path}.yaml").read_text("utf-8")
-    elif Path(name_or_path).is_file():
-        text = Path(name_or_path).read_text("utf-8")
-    else:
-        near = difflib.get_close_matches(name_or_path, shipped_policies(), 1)
-        hint = f"; did you mean '{near[0]}'?" if near else f"; shipped are: {', '.join(shipped_policies())}"
-        msg = f"there is no policy '{name_or_path}'{hint}"
-        raise UsageError(msg)
+    text = read_policy_text(name_or_path)
     try:
-        return Policy.model_validate(yaml.safe_load(text))
+        value = yaml.safe_load(text)
     except yaml.YAMLError:
         msg = "the policy is no readable YAML; check its indentation"
         raise UsageError(msg) from None
+    if not isinstance(value, dict):
+        msg = "the policy holds no keys; start from `anonsynth policy show internal`"
+        raise UsageError(msg)
+    try:
+        return Policy.model_validate(value)
     except ValidationError as error:
         raise UsageError(_sentence(error)) from None
 
@@ -113,13 +212,21 @@ def load_policy(name_or_path: str) -> Policy:
 def _sentence(error: ValidationError) -> str:
     first = error.errors()[0]
     place = [str(part) for part in first["loc"]]
+    name = ".".join(place)
     if first["type"] == "extra_forbidden":
-        model: type[BaseModel] = Policy
-        for part in place[:-1]:
-            annotation = model.model_fields[part].annotation
-            if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-                model = annotation
-        near = difflib.get_close_matches(place[-1], model.model_fields, 1)
-        hint = f"; did you mean '{near[0]}'?" if near else f"; known are: {', '.join(model.model_fields)}"
-        return f"the policy has an unknown key '{'.'.join(place)}'{hint}"
-    return f"the policy's '{'.'.join(place)}' is wrong: {first['msg'].lower()}"
+        known = tuple(_model_at(place[:-1]).model_fields)
+        near = difflib.get_close_matches(place[-1], known, 1)
+        hint = f"; did you mean '{near[0]}'?" if near else f"; known are: {', '.join(known)}"
+        return f"the policy has an unknown key '{name}'{hint}"
+    if first["type"] == "missing":
+        return f"the policy has no '{name}'; add it (`anonsynth policy show internal` has one)"
+    return f"the policy's '{name}' is wrong: {first['msg'][0].lower()}{first['msg'][1:]}"
+
+
+def _model_at(place: list[str]) -> type[BaseModel]:
+    model: type[BaseModel] = Policy
+    for part in place:
+        annotation = model.model_fields[part].annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            model = annotation
+    return model
