@@ -5,7 +5,7 @@ Everything here is private: patient keys, session keys and paths are the source'
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -15,7 +15,16 @@ import numpy.typing as npt
 
 from anonsynth.cohort.model import LabelEntry
 
-__all__ = ["RawVolume", "Refusal", "SourceFindings", "SourceScan", "VolumeSource", "canonical_modality"]
+__all__ = [
+    "RawVolume",
+    "Refusal",
+    "SourceFindings",
+    "SourceScan",
+    "VolumeSource",
+    "canonical_modality",
+    "known_modality",
+    "modality_order",
+]
 
 _ALIASES = {
     "T1w": ("t1", "t1w", "mprage", "t1n", "spgr"),
@@ -36,6 +45,28 @@ def canonical_modality(name: str) -> str:
     """
     letters = "".join(character for character in name if character.isalnum())
     return _CANONICAL.get(letters.lower(), letters or "image")
+
+
+def known_modality(name: str) -> str | None:
+    """Return anonsynth's name of a modality that it knows, None otherwise.
+
+    Example:
+        >>> known_modality("T1"), known_modality("brain")
+        ('T1w', None)
+    """
+    letters = "".join(character for character in name if character.isalnum())
+    return _CANONICAL.get(letters.lower())
+
+
+def modality_order(names: Iterable[str]) -> tuple[str, ...]:
+    """Return modalities in the order of every cohort: the known ones first, the others by name.
+
+    Example:
+        >>> modality_order({"FLAIR", "adc", "T1w"})
+        ('T1w', 'FLAIR', 'adc')
+    """
+    known = tuple(_ALIASES)
+    return tuple(sorted(names, key=lambda name: (known.index(name) if name in known else len(known), name)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +132,13 @@ class SourceFindings:
         scans: Usable so far; volumes are not read yet.
         refusals: What cannot be used.
         labels: What the source says of its label values (from a lookup table), by value.
+        label_words: Words in the label files' names, such as "mask" or "tumour", that hint at what a label is.
+        notes: Further sentences for the user about how the source was read; no private strings.
     """
 
     layout: str
     scans: tuple[SourceScan, ...]
     refusals: tuple[Refusal, ...] = ()
     labels: Mapping[int, LabelEntry] = field(default_factory=dict)
+    label_words: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
