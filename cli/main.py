@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import signal
 import sys
+import traceback
+from typing import NoReturn
 
 import typer
 
@@ -45,6 +49,7 @@ app.add_typer(policy.app, name="policy")
 
 @app.callback(invoke_without_command=True)
 def _root(
+    context: typer.Context,
     version: bool = typer.Option(False, "--version", help="Print the version and leave."),
     debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error; may show private paths."),
 ) -> None:
@@ -55,28 +60,46 @@ def _root(
         raise typer.Exit
     if debug:
         os.environ["ANONSYNTH_DEBUG"] = "1"
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit(int(ExitStatus.USAGE))
 
 
 def main() -> None:
     """Run the command line; one error is one sentence, and the exit status says its kind."""
+    if hasattr(signal, "SIGPIPE"):  # end quietly when the reader of a pipe, such as `head`, has gone
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
-        app()
+        app(prog_name="anonsynth")
     except AnonsynthError as error:
         _stop(f"{error}", error.status)
-    except KeyboardInterrupt:
-        _stop("interrupted; run the same command again and it resumes", ExitStatus.INTERRUPTED)
-    except BrokenPipeError:
-        os._exit(141)
+    except SystemExit as leave:
+        if leave.code == ExitStatus.INTERRUPTED:  # typer turns Ctrl-C into an exit that says nothing
+            sys.stderr.write("anonsynth: interrupted; run the same command again and it resumes\n")
+        raise
+    except OSError as error:
+        _stop(_system_sentence(error), ExitStatus.BAD_INPUT)
+    except MemoryError:
+        _stop("the memory is full; choose a coarser --spacing or a smaller --shape", ExitStatus.BAD_INPUT)
     except Exception as error:  # noqa: BLE001 - the last line of defence against a traceback that shows private data
         kind = type(error).__name__
         _stop(f"internal error ({kind}); run again with `anonsynth --debug ...` to see where", ExitStatus.INTERNAL)
 
 
-def _stop(sentence: str, status: ExitStatus) -> None:
+def _stop(sentence: str, status: ExitStatus) -> NoReturn:
     if os.environ.get("ANONSYNTH_DEBUG"):
-        raise  # called from an except clause only
+        traceback.print_exc()
     sys.stderr.write(f"anonsynth: {sentence}\n")
     sys.exit(int(status))
+
+
+def _system_sentence(error: OSError) -> str:
+    if error.errno == errno.ENOSPC:
+        return "the disk is full; free some room and run the same command again, it resumes"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return "a file or folder may not be read or written; check the permissions of the folders that were named"
+    reason = os.strerror(error.errno).lower() if error.errno else type(error).__name__
+    return f"the system refused a file operation ({reason}); `anonsynth --debug ...` shows where"
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import numpy.typing as npt
 from pydantic import ValidationError
 
 from anonsynth.cohort.geometry import FloatVolume, Grid, LabelVolume
@@ -75,10 +76,10 @@ class Cohort:
         present = np.array([name in record.modalities for name in names], bool)
         for channel, name in enumerate(names):
             if present[channel]:
-                image[channel] = np.asarray(_load(folder / f"{name}.nii").dataobj, np.float32)
+                image[channel] = _read(folder / f"{name}.nii").astype(np.float32, copy=False)
         label = np.zeros(self.info.grid.shape, np.uint8)
         if record.labelled:
-            label = np.asarray(_load(folder / "label.nii").dataobj).astype(np.uint8)
+            label = _read(folder / "label.nii").astype(np.uint8, copy=False)
         return Scan(record, image, present, label)
 
 
@@ -139,10 +140,10 @@ def _save(path: Path, array: FloatVolume | LabelVolume, grid: Grid) -> Path:
     return path
 
 
-def _load(path: Path) -> nib.Nifti1Image:
+def _read(path: Path) -> npt.NDArray[np.generic]:
     try:
-        return nib.Nifti1Image.from_filename(path)
-    except (OSError, nib.filebasedimages.ImageFileError):
+        return np.asarray(nib.Nifti1Image.from_filename(path).dataobj)
+    except (OSError, ValueError, nib.filebasedimages.ImageFileError, nib.wrapstruct.WrapStructError):
         name = f"{path.parent.name}/{path.name}"
         raise InputError(f"{name} of the cohort cannot be read", remedy="ingest the cohort again") from None
 

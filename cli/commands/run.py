@@ -1,12 +1,51 @@
-"""`anonsynth run`."""
+"""`anonsynth run`: the whole way, resumable."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import typer
 
-EXAMPLE = "Example: anonsynth run"
-app = typer.Typer()
+from anonsynth.cli.outcome import refuse, tell
+from anonsynth.cli.output import progress, say
+from anonsynth.cli.parsing import floats3, ints3
+
+EXAMPLE = "Example: anonsynth run scans/ --patients patients.tsv --policy internal --out substitute -n 50"
 
 
-def command() -> None:
-    """(being written)."""
+def command(
+    sources: list[Path] = typer.Argument(
+        ..., metavar="SOURCE", help="Folders of DICOM or NIfTI, BIDS, or a table of volumes."
+    ),
+    out: Path = typer.Option(..., "--out", help="Folder for everything that is written."),
+    policy: str = typer.Option("internal", "--policy", help="Name of a shipped policy, or a YAML file."),
+    patients: Path | None = typer.Option(None, "--patients", metavar="TSV", help="Table: which volume is whose."),
+    labels: Path | None = typer.Option(None, "--labels", metavar="DIR", help="Folder of label maps."),
+    shape: str | None = typer.Option(None, "--shape", metavar="X,Y,Z", help="Voxels of the one grid."),
+    spacing: str | None = typer.Option(None, "--spacing", metavar="X,Y,Z", help="Voxel size of the one grid, mm."),
+    count: int = typer.Option(50, "-n", "--count", min=1, help="Scans to generate."),
+    steps: int | None = typer.Option(None, "--steps", min=1, help="Training steps; left out: the trainer's default."),
+    seed: int = typer.Option(0, "--seed", min=0, help="The one seed of all randomness."),
+    device: str = typer.Option("auto", "--device", help="auto, cpu or cuda."),
+    json: bool = typer.Option(False, "--json", help="Print one JSON object on stdout."),
+) -> None:
+    """Go the whole way: ingest, train, generate, audit. Stopped, it resumes; done, it says so."""
+    from anonsynth.pipeline import RunSettings, run
+
+    settings = RunSettings(
+        sources=tuple(sources),
+        out=out,
+        policy=policy,
+        patients=patients,
+        labels=labels,
+        shape=ints3("--shape", shape),
+        spacing=floats3("--spacing", spacing),
+        count=count,
+        steps=steps,
+        seed=seed,
+        device=device,
+    )
+    result = run(settings, progress, say)
+    tell(result, json=json)
+    if result.verdict != "pass":
+        refuse(result)

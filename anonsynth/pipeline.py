@@ -1,0 +1,294 @@
+"""The whole way as a list of stages: scans in, a substitute cohort and its audit out; resumes where it was left.
+
+    OUT/run.json      the settings, and which stages are done; private
+    OUT/source/       simulated patients as source data (the demo only)
+    OUT/cohort/       private
+    OUT/model/        private until a release says otherwise
+    OUT/synthetic/    the substitute cohort
+    OUT/audit/        audit.json and the report; the report shows real scans and is private
+
+Every stage is a library call that can be repeated: called again with the same settings it resumes, or returns at once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from anonsynth.errors import InputError, UsageError
+from anonsynth.files import is_finished, read_json, sha256_listing, write_json
+from anonsynth.policies.model import Policy, load_policy
+from anonsynth.progress import Progress
+
+__all__ = ["DemoSettings", "RunResult", "RunSettings", "Stage", "StageTime", "demo", "run"]
+
+Announce = Callable[[str], None]
+"""Says a sentence to the person at the terminal."""
+OpenProgress = Callable[[], AbstractContextManager[Progress]]
+"""Opens the progress display of one stage."""
+RECORD = "run.json"
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RunSettings(_Frozen):
+    """What the whole way is told.
+
+    Attributes:
+        sources: Folders or tables of scans; private.
+        out: Folder of everything that is written.
+        policy: Name of a shipped policy, or a YAML file.
+        patients: Table that maps volumes to patients; private.
+        labels: Folder of label maps; private.
+        shape: Voxels of the cohort's grid, inferred if None.
+        spacing: Voxel size of the cohort's grid in mm, inferred if None.
+        count: Scans to generate.
+        steps: Training steps, the trainer's default if None.
+        seed: The one seed that all randomness flows from.
+        device: `auto`, `cpu` or `cuda`; changes the speed, not what is made.
+    """
+
+    sources: tuple[Path, ...] = Field(min_length=1)
+    out: Path
+    policy: str = "internal"
+    patients: Path | None = None
+    labels: Path | None = None
+    shape: tuple[int, int, int] | None = None
+    spacing: tuple[float, float, float] | None = None
+    count: int = Field(default=50, ge=1)
+    steps: int | None = Field(default=None, ge=1)
+    seed: int = Field(default=0, ge=0)
+    device: str = "auto"
+
+
+class DemoSettings(_Frozen):
+    """What the demo is told; the rest is chosen so that it ends within 12 minutes on two cores.
+
+    Attributes:
+        out: Folder of everything that is written.
+        patients: Simulated patients; a fifth of them are the audit's holdout.
+        spacing: Voxel size of the simulated scans in mm.
+        count: Scans to generate.
+        steps: Training steps.
+        seed: The one seed that all randomness flows from.
+        device: `auto`, `cpu` or `cuda`.
+    """
+
+    out: Path
+    patients: int = Field(default=40, ge=8)
+    spacing: float = Field(default=4.0, gt=0)
+    count: int = Field(default=50, ge=1)
+    steps: int = Field(default=300, ge=1)
+    seed: int = Field(default=0, ge=0)
+    device: str = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One step of the way.
+
+    Attributes:
+        name: The command that does the same by itself.
+        folder: What it writes.
+        document: The file in `folder` that is there when it is finished.
+        work: Does it; returns at once where it was done before.
+    """
+
+    name: str
+    folder: Path
+    document: str
+    work: Callable[[Progress], object]
+
+
+@dataclass(frozen=True, slots=True)
+class StageTime:
+    """How long a stage took, and whether that was in an earlier call."""
+
+    name: str
+    seconds: float
+    earlier: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """How the whole way ended.
+
+    Attributes:
+        verdict: `pass`, `fail` or `inconclusive`.
+        reasons: Why it is not a pass, one sentence each.
+        report: The audit's page; private.
+        times: The stages in order.
+    """
+
+    verdict: str
+    reasons: tuple[str, ...]
+    report: Path
+    times: tuple[StageTime, ...]
+
+
+def run(settings: RunSettings, progress: OpenProgress, announce: Announce) -> RunResult:
+    """Go from scans to an audited substitute cohort.
+
+    Raises:
+        UsageError: If `settings.out` holds a run with other settings or sources, or the policy is wrong.
+        InputError: If the scans cannot be used.
+    """
+    policy = load_policy(settings.policy)
+    given = {"sources": settings.sources, "patients": (settings.patients,), "labels": (settings.labels,)}
+    hashes = {key: [_hashed(path) for path in paths if path is not None] for key, paths in given.items()}
+    record = _Record.open(settings.out, _fingerprint(settings, policy) | hashes)
+    return _walk(_stages(settings, policy), record, progress, announce)
+
+
+def demo(settings: DemoSettings, progress: OpenProgress, announce: Announce) -> RunResult:
+    """Simulate patients and go the whole way with them, as with anybody's scans."""
+    source = settings.out / "source"
+    told = settings.model_dump(include={"out", "count", "steps", "seed", "device"})
+    as_run = RunSettings(sources=(source,), policy="internal", **told)
+    policy = load_policy(as_run.policy)
+    simulated = {"simulated": {"patients": settings.patients, "spacing": settings.spacing}}
+    record = _Record.open(settings.out, _fingerprint(as_run, policy) | simulated)
+    return _walk((_simulating(settings, source), *_stages(as_run, policy)), record, progress, announce)
+
+
+class _Record:
+    """`run.json`: what was asked for, and the stages that are done with their seconds."""
+
+    def __init__(self, path: Path, settings: dict[str, Any], done: dict[str, float]) -> None:
+        self._path, self._settings, self.done = path, settings, done
+
+    @classmethod
+    def open(cls, out: Path, settings: dict[str, Any]) -> _Record:
+        path = out / RECORD
+        if not path.is_file():
+            if out.is_dir() and any(out.iterdir()):
+                msg = "the folder named with --out holds something else; name a new or empty folder"
+                raise UsageError(msg)
+            return cls(path, settings, {})
+        found = read_json(path)
+        before = found.get("settings", {}) if isinstance(found, dict) else {}
+        differing = sorted(key for key in {*before, *settings} if before.get(key) != settings.get(key))
+        if differing:
+            msg = (
+                f"the folder named with --out holds another run (its {', '.join(differing)} differ); "
+                "name another folder, or give the same settings and sources to resume"
+            )
+            raise UsageError(msg)
+        return cls(path, settings, dict(found.get("done", {})))
+
+    def note(self, name: str | None = None, seconds: float = 0.0) -> None:
+        """Write the record, with one stage more if `name` is given."""
+        if name is not None:
+            self.done[name] = seconds
+        write_json(self._path, {"schema": "anonsynth/run/1", "settings": self._settings, "done": self.done})
+
+
+def _walk(stages: Sequence[Stage], record: _Record, progress: OpenProgress, announce: Announce) -> RunResult:
+    record.note()
+    times: list[StageTime] = []
+    for number, stage in enumerate(stages, start=1):
+        title = f"[{number}/{len(stages)}] {stage.name}"
+        if stage.name in record.done and is_finished(stage.folder, stage.document):
+            announce(f"{title}: done")
+            times.append(StageTime(stage.name, record.done[stage.name], earlier=True))
+            continue
+        announce(title)
+        started = time.monotonic()
+        with progress() as shown:
+            stage.work(shown)
+        seconds = round(time.monotonic() - started, 1)
+        record.note(stage.name, seconds)
+        times.append(StageTime(stage.name, seconds, earlier=False))
+    return _result(stages[-1].folder, tuple(times))
+
+
+def _result(folder: Path, times: tuple[StageTime, ...]) -> RunResult:
+    audit = read_json(folder / "audit.json")
+    try:
+        reasons = tuple(
+            f"{finding['question']} {finding['verdict']}"
+            for finding in audit["findings"]
+            if finding["verdict"] != "pass"
+        )
+        return RunResult(str(audit["verdict"]), reasons, folder / "report.html", times)
+    except (KeyError, TypeError):
+        raise InputError(
+            "audit.json does not hold what it should", remedy="delete the audit folder and run again"
+        ) from None
+
+
+def _fingerprint(settings: RunSettings, policy: Policy) -> dict[str, Any]:
+    """Return what makes two runs on the same scans the same."""
+    plain = settings.model_dump(mode="json", exclude={"sources", "patients", "labels", "out", "policy", "device"})
+    return plain | {"policy": policy.model_dump(mode="json")}
+
+
+def _hashed(path: Path) -> str:
+    """Return a hash of a source's files; its path is private and is not kept."""
+    if not path.exists():
+        raise InputError("a source does not exist", remedy="check the paths that were named", private_path=path)
+    return sha256_listing(path)
+
+
+def _simulating(settings: DemoSettings, source: Path) -> Stage:
+    def work(progress: Progress) -> None:
+        from anonsynth.anatomy.simulate import SimulateSettings, simulate
+
+        simulate(
+            SimulateSettings(out=source, patients=settings.patients, seed=settings.seed, spacing=settings.spacing),
+            progress,
+        )
+
+    return Stage("simulate", source, "participants.tsv", work)
+
+
+def _stages(settings: RunSettings, policy: Policy) -> tuple[Stage, ...]:
+    cohort, model = settings.out / "cohort", settings.out / "model"
+    synthetic, audited = settings.out / "synthetic", settings.out / "audit"
+
+    def ingesting(progress: Progress) -> None:
+        from anonsynth.cohort.ingest import IngestSettings, ingest
+
+        told = settings.model_dump(include={"sources", "patients", "labels", "shape", "spacing", "seed"})
+        ingest(IngestSettings(out=cohort, **told), policy, progress)
+
+    def training(progress: Progress) -> None:
+        from anonsynth.cohort.store import open_cohort
+        from anonsynth.synthesis.settings import PerformanceSettings, TrainSettings
+        from anonsynth.synthesis.train import train
+
+        steps = {} if settings.steps is None else {"steps": settings.steps}
+        train(
+            open_cohort(cohort),
+            model,
+            TrainSettings(seed=settings.seed, **steps),
+            policy,
+            progress,
+            PerformanceSettings(device=settings.device),
+        )
+
+    def generating(progress: Progress) -> None:
+        from anonsynth.synthesis.generate import generate
+        from anonsynth.synthesis.settings import GenerateSettings
+
+        generate(GenerateSettings(model=model, out=synthetic, count=settings.count, seed=settings.seed), progress)
+
+    def auditing(progress: Progress) -> None:
+        from anonsynth.audits.audit import AuditSettings, audit
+
+        audit(AuditSettings(synthetic=synthetic, cohort=cohort, out=audited, seed=settings.seed), policy, progress)
+
+    return (
+        Stage("ingest", cohort, "cohort.json", ingesting),
+        Stage("train", model, "model.json", training),
+        Stage("generate", synthetic, "participants.tsv", generating),
+        Stage("audit", audited, "audit.json", auditing),
+    )
