@@ -1,8 +1,8 @@
 """Gliomas: an irregular core with a rim and necrosis, oedema that follows white matter, anatomy pushed aside.
 
 Volumes follow what is reported of gliomas at diagnosis: log-normal, 5 to 120 mL with oedema (Bakas et al. 2017, Sci
-Data 4:170117). Oedema advances faster through white than grey matter (Swanson et al. 2000, Cell Prolif 33:317-329), which
-a distance weighted by tissue imitates. A low-grade tumour does not enhance and has no rim.
+Data 4:170117). Oedema advances faster through white than grey matter (Swanson et al. 2000, Cell Prolif 33:317-329),
+which a distance weighted by tissue imitates. A low-grade tumour does not enhance and has no rim.
 """
 
 from __future__ import annotations
