@@ -1,5 +1,7 @@
-"""The one grid of a cohort, inferred from its scans' spacing and extents. These are statistics of private scans:
-`cohort.json` says whether the grid was given or inferred, and the model card repeats it.
+"""The one grid of a cohort, inferred from its scans' spacing and extents.
+
+These are statistics of private scans: `cohort.json` says whether the grid was given or inferred, and the model card
+repeats it.
 """
 
 from __future__ import annotations
@@ -19,6 +21,9 @@ MAX_VOXELS = 2**18
 MULTIPLE = 4
 """The generator halves each axis twice."""
 COVERED = 0.95
+MOST = 0.75
+LONG_TAIL = 1.25
+"""An axis has outliers if 95 % coverage needs this many times what 75 % needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,26 +52,30 @@ def infer_grid(
 
     The spacing is the median over the scans, made coarser only as far as `max_voxels` asks, the finest axes first, so
     that thick slices stay as they are. The shape is the smallest multiple of 4 that holds every labelled voxel of
-    every scan and the body of 95 % of the scans.
+    every scan and the body of 95 % of the scans. Where that is too large, outliers give way before the spacing does:
+    an axis along which a few bodies are far longer than the others holds 75 % of them whole.
 
     Raises:
         UsageError: If what is given cannot be a grid.
     """
     _check(shape, spacing)
-    needed = np.maximum(
-        np.quantile([extent.foreground for extent in extents], COVERED, axis=0, method="higher"),
-        np.max([extent.labelled for extent in extents], axis=0),
-    )
+    needed = _needed(extents, COVERED)
     if spacing is not None:
         return shape or _shape(needed, np.array(spacing)), spacing
     median = np.round(np.median([extent.spacing for extent in extents], axis=0), 3)
     if shape is not None:
-        fitting = np.maximum(median, needed / np.array(shape))
-        return shape, _triple(fitting)
-    if math.prod(_shape(needed, median)) <= max_voxels:
-        return _shape(needed, median), _triple(median)
+        return shape, _triple(np.maximum(median, needed / np.array(shape)))
+    if math.prod(_shape(needed, median)) > max_voxels:
+        most = _needed(extents, MOST)
+        needed = np.where(needed > LONG_TAIL * most, most, needed)
     coarse = _coarsened(needed, median, max_voxels)
     return _shape(needed, coarse), _triple(coarse)
+
+
+def _needed(extents: Sequence[Extent], coverage: float) -> npt.NDArray[np.float64]:
+    """Return the size in mm that holds every label and the body of a share of the scans, axis by axis."""
+    bodies = np.quantile([extent.foreground for extent in extents], coverage, axis=0, method="higher")
+    return np.maximum(bodies, np.max([extent.labelled for extent in extents], axis=0))
 
 
 def _coarsened(

@@ -58,7 +58,7 @@ def ingest(settings: IngestSettings, policy: Policy, progress: Progress) -> Coho
         UsageError: If the settings contradict each other or the folder's.
     """
     key = settings_hash(settings, policy)
-    if is_finished(settings.out, "cohort.json"):
+    if is_finished(settings.out, "cohort.json") and not settings.force:
         cohort = open_cohort(settings.out)
         if cohort.info.settings_sha256 == key:
             return cohort

@@ -40,7 +40,7 @@ class IngestSettings:
         seed: Of pseudonyms and split.
         modality: Name of a single modality that the files do not name.
         group: Column of the site or group over which the holdout is balanced.
-        force: Discard a cohort of other settings in `out`.
+        force: Discard the cohort in `out`, finished or not, and begin anew.
     """
 
     sources: tuple[Path, ...]
@@ -90,13 +90,13 @@ def claim_folder(settings: IngestSettings, key: str) -> None:
         msg = "--out names a file; name a folder"
         raise UsageError(msg)
     theirs = read_json(out / SETTINGS).get("settings_sha256") if (out / SETTINGS).is_file() else None
-    if theirs is None and out.is_dir() and any(out.iterdir()) and not settings.force:
+    if theirs is None and out.is_dir() and any(out.iterdir()):
         msg = "the folder that --out names holds something else; name a new one"
         raise UsageError(msg)
-    if theirs not in (None, key):
-        if not settings.force:
-            msg = "the folder holds a cohort of other settings or sources; choose another --out, or discard it with --force"
-            raise UsageError(msg)
+    if theirs not in (None, key) and not settings.force:
+        msg = "the folder holds a cohort of other settings or sources; choose another --out, or discard it with --force"
+        raise UsageError(msg)
+    if settings.force:
         _discard(out)
     begin_folder(out)
     write_json(out / SETTINGS, {"schema": "anonsynth/ingest-settings/1", "settings_sha256": key})

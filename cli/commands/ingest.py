@@ -27,7 +27,7 @@ def command(
     ),
     modality: str = typer.Option(None, help="Name of a single modality that the files do not name."),
     group: str = typer.Option(None, help="Column of the site or group over which the holdout is balanced."),
-    force: bool = typer.Option(False, "--force", help="Discard a cohort of other settings in the folder."),
+    force: bool = typer.Option(False, "--force", help="Discard the cohort in the folder and begin anew."),
     json: bool = typer.Option(False, "--json", help="Print one JSON object."),
 ) -> None:
     """Prepare a cohort from scans: one grid, one split by patient, and a list of what cannot be used."""

@@ -84,7 +84,7 @@ def judge(series: Series) -> Iterator[Candidate | Refusal]:
 def _mixed(usable: list[tuple[Frame, ...]]) -> Refusal | None:
     """Refuse a series whose images do not fit together: which of them make up the volume is not ours to guess."""
     frames = [part[0] for part in usable]
-    if orientations(frames) > 1:
+    if len(orientations(frames)) > 1:
         return Refusal(frames[0].path, "the slices have several orientations", _SEND_ONE)
     sizes = sorted((frame.rows, frame.columns, frame.spacing or (0.0, 0.0)) for frame in frames)
     if len(list(groupby(sizes, key=lambda size: (*size[:2], *np.round(size[2], 3))))) > 1:

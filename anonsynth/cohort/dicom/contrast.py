@@ -88,7 +88,7 @@ def _timed(info: SeriesInfo, echo: float) -> str:
 
 
 def _contrast_given(info: SeriesInfo, said: frozenset[str]) -> bool:
-    """Tell whether a T1-weighted series was taken after contrast; "pre" in its description outweighs the agent's tag."""
+    """Tell whether a T1-weighted series was taken after contrast; a "pre" in the description outweighs the agent."""
     if said & vocabulary.BEFORE_CONTRAST:
         return False
     return info.contrast_agent or bool(said & vocabulary.AFTER_CONTRAST)

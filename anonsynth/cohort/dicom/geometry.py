@@ -30,7 +30,7 @@ ORIENTATION_TOLERANCE = 1e-3
 """Direction cosines of the slices of a volume may differ by this much."""
 SHEAR_TOLERANCE = 0.01
 """In-plane drift of the stack per mm along the normal (about 0.6 degrees); a gantry tilt is more."""
-ANCHOR_TOLERANCE = 0.2
+ANCHOR_TOLERANCE = 0.5
 """The trusted first step may misplace the far end of the stack by this much (mm); beyond, the mean step is taken."""
 
 _SEND_AGAIN = "send the whole series again from the scanner or the archive"

@@ -19,7 +19,9 @@ Verdict = tuple[str, str]
 FEWEST_SLICES = 3
 """Fewer slices than this are no volume."""
 _LOCALISER_SLICES = 30
-"""A localiser has no more slices than this in any orientation."""
+"""A localiser has no more slices than this."""
+_LOCALISER_SHARE = 0.75
+"""No orientation of a localiser has more than this share of its slices; a stray slice is something else."""
 
 _NOTHING = "nothing to do, unless the original series is missing"
 _MR = {uid.MRImageStorage, uid.EnhancedMRImageStorage, uid.LegacyConvertedEnhancedMRImageStorage}
@@ -88,5 +90,7 @@ def _is_localiser(info: SeriesInfo, frames: Sequence[Frame]) -> bool:
         return True
     if len(frames) <= _LOCALISER_SLICES and tokens(info.description) & LOCALISER:
         return True
+    if len(frames) > _LOCALISER_SLICES:
+        return False
     facing = orientations(frames)
-    return facing > 1 and len(frames) <= _LOCALISER_SLICES and len(frames) < 10 * facing
+    return len(facing) > 1 and max(facing) <= _LOCALISER_SHARE * len(frames)

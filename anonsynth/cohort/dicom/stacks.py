@@ -94,13 +94,17 @@ def parts(frames: Iterable[Frame]) -> list[tuple[Frame, ...]]:
     return [tuple(group) for group in groups.values()]
 
 
-def orientations(frames: Iterable[Frame]) -> int:
-    """Return how many orientations frames have."""
+def orientations(frames: Iterable[Frame]) -> list[int]:
+    """Return how many frames have each orientation, in the order in which the orientations are met."""
     heads: list[Frame] = []
+    counts: list[int] = []
     for frame in frames:
-        if not any(same_orientation(head, frame) for head in heads):
+        facing = next((n for n, head in enumerate(heads) if same_orientation(head, frame)), len(heads))
+        if facing == len(heads):
             heads.append(frame)
-    return len(heads)
+            counts.append(0)
+        counts[facing] += 1
+    return counts
 
 
 def visits(part: Sequence[Frame]) -> Visits:
