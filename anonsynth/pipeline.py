@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from anonsynth.errors import InputError, UsageError
 from anonsynth.files import is_finished, read_json, sha256_listing, write_json
@@ -99,13 +99,13 @@ class Stage:
         name: The command that does the same by itself.
         folder: What it writes.
         document: The file in `folder` that is there when it is finished.
-        work: Does it; returns at once where it was done before.
+        work: Does it, at once where it was done before; returns what it found in one sentence, or "".
     """
 
     name: str
     folder: Path
     document: str
-    work: Callable[[Progress], object]
+    work: Callable[[Progress], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,13 +123,13 @@ class RunResult:
 
     Attributes:
         verdict: `pass`, `fail` or `inconclusive`.
-        reasons: Why it is not a pass, one sentence each.
+        sentence: The verdict in one sentence.
         report: The audit's page; private.
         times: The stages in order.
     """
 
     verdict: str
-    reasons: tuple[str, ...]
+    sentence: str
     report: Path
     times: tuple[StageTime, ...]
 
@@ -159,10 +159,17 @@ def demo(settings: DemoSettings, progress: OpenProgress, announce: Announce) -> 
     return _walk((_simulating(settings, source), *_stages(as_run, policy)), record, progress, announce)
 
 
-class _Record:
-    """`run.json`: what was asked for, and the stages that are done with their seconds."""
+class _Done(_Frozen):
+    """A finished stage: how long it took and what it said."""
 
-    def __init__(self, path: Path, settings: dict[str, Any], done: dict[str, float]) -> None:
+    seconds: float
+    said: str = ""
+
+
+class _Record:
+    """`run.json`: what was asked for, and the stages that are done."""
+
+    def __init__(self, path: Path, settings: dict[str, Any], done: dict[str, _Done]) -> None:
         self._path, self._settings, self.done = path, settings, done
 
     @classmethod
@@ -173,8 +180,11 @@ class _Record:
                 msg = "the folder named with --out holds something else; name a new or empty folder"
                 raise UsageError(msg)
             return cls(path, settings, {})
-        found = read_json(path)
-        before = found.get("settings", {}) if isinstance(found, dict) else {}
+        try:
+            found = read_json(path)
+            before, done = found["settings"], {name: _Done(**entry) for name, entry in found["done"].items()}
+        except (KeyError, TypeError, AttributeError, ValidationError):
+            raise InputError("run.json does not hold what it should", remedy="name another folder") from None
         differing = sorted(key for key in {*before, *settings} if before.get(key) != settings.get(key))
         if differing:
             msg = (
@@ -182,47 +192,32 @@ class _Record:
                 "name another folder, or give the same settings and sources to resume"
             )
             raise UsageError(msg)
-        return cls(path, settings, dict(found.get("done", {})))
+        return cls(path, settings, done)
 
-    def note(self, name: str | None = None, seconds: float = 0.0) -> None:
-        """Write the record, with one stage more if `name` is given."""
-        if name is not None:
-            self.done[name] = seconds
-        write_json(self._path, {"schema": "anonsynth/run/1", "settings": self._settings, "done": self.done})
+    def save(self) -> None:
+        done = {name: entry.model_dump() for name, entry in self.done.items()}
+        write_json(self._path, {"schema": "anonsynth/run/1", "settings": self._settings, "done": done})
 
 
 def _walk(stages: Sequence[Stage], record: _Record, progress: OpenProgress, announce: Announce) -> RunResult:
-    record.note()
+    record.save()
     times: list[StageTime] = []
     for number, stage in enumerate(stages, start=1):
         title = f"[{number}/{len(stages)}] {stage.name}"
-        if stage.name in record.done and is_finished(stage.folder, stage.document):
-            announce(f"{title}: done")
-            times.append(StageTime(stage.name, record.done[stage.name], earlier=True))
-            continue
-        announce(title)
-        started = time.monotonic()
-        with progress() as shown:
-            stage.work(shown)
-        seconds = round(time.monotonic() - started, 1)
-        record.note(stage.name, seconds)
-        times.append(StageTime(stage.name, seconds, earlier=False))
-    return _result(stages[-1].folder, tuple(times))
-
-
-def _result(folder: Path, times: tuple[StageTime, ...]) -> RunResult:
-    audit = read_json(folder / "audit.json")
-    try:
-        reasons = tuple(
-            f"{finding['question']} {finding['verdict']}"
-            for finding in audit["findings"]
-            if finding["verdict"] != "pass"
-        )
-        return RunResult(str(audit["verdict"]), reasons, folder / "report.html", times)
-    except (KeyError, TypeError):
-        raise InputError(
-            "audit.json does not hold what it should", remedy="delete the audit folder and run again"
-        ) from None
+        earlier = stage.name in record.done and is_finished(stage.folder, stage.document)
+        announce(f"{title}: done" if earlier else title)
+        if not earlier:
+            started = time.monotonic()
+            with progress() as shown:
+                said = stage.work(shown)
+            record.done[stage.name] = _Done(seconds=round(time.monotonic() - started, 1), said=said)
+            record.save()
+        if record.done[stage.name].said and stage is not stages[-1]:
+            announce(f"    {record.done[stage.name].said}")
+        times.append(StageTime(stage.name, record.done[stage.name].seconds, earlier))
+    last = stages[-1]
+    verdict = read_json(last.folder / last.document)["verdict"]
+    return RunResult(verdict, record.done[last.name].said, last.folder / "report.html", tuple(times))
 
 
 def _fingerprint(settings: RunSettings, policy: Policy) -> dict[str, Any]:
@@ -239,52 +234,52 @@ def _hashed(path: Path) -> str:
 
 
 def _simulating(settings: DemoSettings, source: Path) -> Stage:
-    def work(progress: Progress) -> None:
+    def work(progress: Progress) -> str:
         from anonsynth.anatomy.simulate import SimulateSettings, simulate
 
         simulate(
             SimulateSettings(out=source, patients=settings.patients, seed=settings.seed, spacing=settings.spacing),
             progress,
         )
+        return ""
 
-    return Stage("simulate", source, "participants.tsv", work)
+    return Stage("simulate", source, "simulation.json", work)
 
 
 def _stages(settings: RunSettings, policy: Policy) -> tuple[Stage, ...]:
     cohort, model = settings.out / "cohort", settings.out / "model"
     synthetic, audited = settings.out / "synthetic", settings.out / "audit"
 
-    def ingesting(progress: Progress) -> None:
+    def ingesting(progress: Progress) -> str:
         from anonsynth.cohort.ingest import IngestSettings, ingest
 
         told = settings.model_dump(include={"sources", "patients", "labels", "shape", "spacing", "seed"})
-        ingest(IngestSettings(out=cohort, **told), policy, progress)
+        info = ingest(IngestSettings(out=cohort, **told), policy, progress).info
+        return f"{info.layout}: {info.scans} scans of {info.patients} patients, {info.quarantined} files left out"
 
-    def training(progress: Progress) -> None:
+    def training(progress: Progress) -> str:
         from anonsynth.cohort.store import open_cohort
         from anonsynth.synthesis.settings import PerformanceSettings, TrainSettings
         from anonsynth.synthesis.train import train
 
-        steps = {} if settings.steps is None else {"steps": settings.steps}
-        train(
-            open_cohort(cohort),
-            model,
-            TrainSettings(seed=settings.seed, **steps),
-            policy,
-            progress,
-            PerformanceSettings(device=settings.device),
-        )
+        given = {} if settings.steps is None else {"steps": settings.steps}
+        chosen = TrainSettings(seed=settings.seed, **given)
+        train(open_cohort(cohort), chosen, policy, model, PerformanceSettings(device=settings.device), progress)
+        return ""
 
-    def generating(progress: Progress) -> None:
-        from anonsynth.synthesis.generate import generate
+    def generating(progress: Progress) -> str:
+        from anonsynth.release.substitute import generate
         from anonsynth.synthesis.settings import GenerateSettings
 
-        generate(GenerateSettings(model=model, out=synthetic, count=settings.count, seed=settings.seed), progress)
+        chosen = GenerateSettings(model=model, out=synthetic, count=settings.count, seed=settings.seed)
+        generate(chosen, progress, device=settings.device)
+        return ""
 
-    def auditing(progress: Progress) -> None:
+    def auditing(progress: Progress) -> str:
         from anonsynth.audits.audit import AuditSettings, audit
 
-        audit(AuditSettings(synthetic=synthetic, cohort=cohort, out=audited, seed=settings.seed), policy, progress)
+        chosen = AuditSettings(synthetic=synthetic, cohort=cohort, out=audited, seed=settings.seed)
+        return audit(chosen, policy, progress).sentence
 
     return (
         Stage("ingest", cohort, "cohort.json", ingesting),

@@ -11,12 +11,6 @@ if TYPE_CHECKING:
 
 __all__ = ["refuse", "tell"]
 
-MEANING = {
-    "pass": "no generated scan lies nearer to a training patient than chance allows, and copies would have been found",
-    "fail": "the audit found generated scans that lie too near to training patients, or could not find planted copies",
-    "inconclusive": "nothing was found, but the audit could not have seen a leak of the size the policy cares about",
-}
-
 
 def tell(result: RunResult, *, json: bool) -> None:
     """Print how the whole way ended."""
@@ -26,7 +20,7 @@ def tell(result: RunResult, *, json: bool) -> None:
             {
                 "schema": "anonsynth/run-result/1",
                 "verdict": result.verdict,
-                "reasons": list(result.reasons),
+                "sentence": result.sentence,
                 "report": str(result.report),
                 "stages": stages,
             }
@@ -36,23 +30,17 @@ def tell(result: RunResult, *, json: bool) -> None:
         table("Stages", ("stage", "time", "when"), rows)
     if all(time.earlier for time in result.times):
         say("All is done; nothing was left to do.")
-    say(sentence(result))
+    say(f"Verdict: {result.sentence}")
     say(f"Report (shows real scans, keep it private): {result.report}")
-
-
-def sentence(result: RunResult) -> str:
-    """Return the verdict in one sentence."""
-    return f"Verdict: {result.verdict}: {MEANING.get(result.verdict, 'see the report')}."
 
 
 def refuse(result: RunResult) -> None:
     """End with exit status 4.
 
     Raises:
-        VerdictError: Always; with the reasons.
+        VerdictError: Always.
     """
     from anonsynth.errors import VerdictError
 
-    reasons = " ".join(result.reasons) or "the report says why."
-    msg = f"the verdict is '{result.verdict}', not a pass: {reasons}"
+    msg = f"the verdict is '{result.verdict}', not a pass; the report says why"
     raise VerdictError(msg)
