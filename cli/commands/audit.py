@@ -1,12 +1,43 @@
-"""`anonsynth audit`."""
+"""`anonsynth audit`: would anybody find a patient in the substitute cohort."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import typer
 
-EXAMPLE = "Example: anonsynth audit"
-app = typer.Typer()
+from anonsynth.cli.output import emit, progress, say
+from anonsynth.errors import ExitStatus
+
+EXAMPLE = "Example: anonsynth audit SYNTHETIC --cohort COHORT --out AUDIT --policy research-exchange"
 
 
-def command() -> None:
-    """(being written)."""
+def command(
+    synthetic: Path = typer.Argument(
+        ..., metavar="SYNTHETIC", help="Folder of generated NIfTI (images/ and labels/, BIDS, or flat), by any tool."
+    ),
+    out: Path = typer.Option(..., "--out", help="Folder for audit.json and report.html; private, shows real scans."),
+    cohort: Path | None = typer.Option(None, "--cohort", help="The cohort that `anonsynth ingest` wrote."),
+    train: Path | None = typer.Option(None, "--train", help="Folder of the scans the generator was trained on."),
+    holdout: Path | None = typer.Option(None, "--holdout", help="Folder of scans of patients it never saw."),
+    policy: str = typer.Option("internal", "--policy", help="Name or file of the policy whose thresholds hold."),
+    seed: int = typer.Option(0, "--seed", help="Seed of the controls."),
+    json: bool = typer.Option(False, "--json", help="Print audit.json's object on stdout."),
+) -> None:
+    """Look for copies of patients in a substitute cohort, and say what would have been seen."""
+    from anonsynth.audits.audit import AuditSettings, audit
+    from anonsynth.audits.finding import Verdict, validated
+    from anonsynth.policies.model import load_policy
+
+    settings = AuditSettings(synthetic, out, cohort=cohort, train=train, holdout=holdout, seed=seed)
+    with progress() as shown:
+        result = audit(settings, load_policy(policy), shown)
+    if json:
+        emit(validated(result.document))
+    if result.resumed:
+        say("This audit was done before; nothing was computed again.")
+    say(result.sentence)
+    say(f"The report, for private eyes: {result.report}")
+    if result.document.verdict is not Verdict.PASS:
+        raise typer.Exit(int(ExitStatus.VERDICT))
+    say(f"Next: look at the closest pairs in the report; the figures are in {out / 'audit.json'}")

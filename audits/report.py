@@ -1,0 +1,176 @@
+"""The report: one HTML file that needs nothing else, the verdict first, every plot with what bad looks like.
+
+Internal edition: it shows real scans and must not leave the private zone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from anonsynth.audits.calibration import exact_interval
+from anonsynth.audits.figures import nearness_plot, p_value_plot, pair_picture
+from anonsynth.audits.finding import AuditDocument, ControlResult
+from anonsynth.audits.prepare import Skipped
+from anonsynth.audits.samples import Sample
+from anonsynth.audits.scoring import Null, Scores
+from anonsynth.audits.verdict import sentence
+from anonsynth.audits.views import View
+from anonsynth.cohort.store import Cohort
+from anonsynth.files import write_text
+from anonsynth.progress import Progress
+
+__all__ = ["ReportData", "write_report"]
+
+PAIRS_SHOWN = 12
+TITLES = {
+    View.INTENSITY: "Images: intensities",
+    View.STRUCTURE: "Images: structure, whatever the contrast",
+    View.LABEL: "Label maps",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ReportData:
+    """What the report shows.
+
+    Attributes:
+        document: The audit's document.
+        samples: Generated scans, smallest p-value first.
+        null: From the holdout.
+        scores: Of the generated scans, in the order of the document.
+        exact: Of the planted exact copies.
+        negative: Of the left-out training patients.
+        reference: Training and holdout scans.
+        synthetic: Generated scans.
+        skipped: Generated scans that could not be compared.
+        from_cohort: Whether the training side is a cohort, not folders.
+    """
+
+    document: AuditDocument
+    samples: tuple[Sample, ...]
+    null: Null
+    scores: Scores
+    exact: Scores
+    negative: Scores
+    reference: Cohort
+    synthetic: Cohort
+    skipped: tuple[Skipped, ...]
+    from_cohort: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """A picture with its words."""
+
+    title: str
+    image: str
+    alt: str
+    caption: str
+
+
+@dataclass(frozen=True, slots=True)
+class ControlRow:
+    """A line of the table of controls; rates in [0, 1]."""
+
+    result: ControlResult
+    rate: float
+    low: float
+    high: float
+
+
+def write_report(path: Path, data: ReportData, progress: Progress) -> None:
+    """Write the report atomically.
+
+    Args:
+        path: The HTML file.
+        data: What to show.
+        progress: Shows how far it is.
+    """
+    environment = Environment(
+        loader=PackageLoader("anonsynth.audits"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    html = environment.get_template("report.html.j2").render(
+        document=data.document,
+        sentence=sentence(data.document),
+        samples=data.samples,
+        plots=_plots(data),
+        pairs=_pairs(data, progress),
+        controls=_controls(data.document),
+        skipped=data.skipped,
+        command="--cohort COHORT" if data.from_cohort else "--train DIR --holdout DIR",
+    )
+    write_text(path, html)
+
+
+def _plots(data: ReportData) -> Sequence[Plot]:
+    rules = data.document.policy.audit
+    flagged = np.array([sample.flagged for sample in data.document.samples], bool)
+    plots = []
+    for view, title in TITLES.items():
+        if not np.isfinite(data.scores.statistics[view]).any():
+            continue
+        groups = {
+            "generated scans": data.scores.statistics[view],
+            "holdout patients": data.null.values[view],
+            "training patients, own scans left out": data.negative.statistics[view],
+            "planted exact copies": data.exact.statistics[view],
+        }
+        median = float(np.nanmedian(groups["generated scans"]))
+        plots.append(
+            Plot(
+                title,
+                nearness_plot(groups, flagged, title),
+                f"Dots of relative nearness: generated scans have a median of {median:.2f}, "
+                f"{int(flagged.sum())} of {len(flagged)} are flagged.",
+                "Each dot is a scan. Good: generated scans lie where holdout patients lie. Bad: generated scans to the "
+                "right of all holdout patients, towards the planted copies; flagged ones are ringed.",
+            )
+        )
+    plots.append(
+        Plot(
+            "P-values",
+            p_value_plot(data.scores.combined, data.negative.combined, rules.q),
+            f"Sorted p-values; {int(flagged.sum())} generated scans lie below the line at which they are flagged.",
+            "Good: dots along or above the dotted line. Bad: blue dots below the red line, flagged as copies. "
+            "Grey dots below it are false alarms: then the holdout does not resemble the training patients.",
+        )
+    )
+    return plots
+
+
+def _pairs(data: ReportData, progress: Progress) -> Sequence[tuple[Sample, Plot]]:
+    generated = {record.scan: record for record in data.synthetic.records}
+    training = {record.scan: record for record in data.reference.records}
+    chosen = [sample for sample in data.samples[:PAIRS_SHOWN] if sample.pairs]
+    shown = []
+    for sample in progress.track(chosen, total=len(chosen), what="pictures of the closest pairs"):
+        domain = sample.view.domain if sample.view.domain in sample.pairs else next(iter(sample.pairs))
+        nearest, pair = sample.pairs[domain]
+        first, second = data.synthetic.load(generated[sample.result.id]), data.reference.load(training[nearest])
+        alike = f"{pair.similarity:.4f}"
+        ssim = "" if np.isnan(pair.ssim) else f", structural similarity {pair.ssim:.3f}"
+        measure = "correlation" if domain == "image" else "Dice"
+        mirrored = ", mirrored" if pair.placement.mirrored else ""
+        moved = f"moved by {', '.join(map(str, pair.placement.shift))} voxels{mirrored}"
+        caption = f"{measure} {alike}{ssim}; {moved}. Bad: the same folds and the same noise, and an empty difference."
+        alt = f"Generated scan {sample.result.id}, training scan {nearest} and their difference; {measure} {alike}."
+        shown.append((sample, Plot(sample.result.id, pair_picture(first, second, pair.placement), alt, caption)))
+    return shown
+
+
+def _controls(document: AuditDocument) -> Sequence[ControlRow]:
+    rows = []
+    for result in document.controls:
+        bounds = exact_interval(result.detected, result.planted, document.policy.audit.confidence)
+        rate = result.detected / result.planted if result.planted else 0.0
+        rows.append(ControlRow(result, rate, bounds.low, bounds.high))
+    return rows
