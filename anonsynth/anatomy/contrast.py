@@ -1,7 +1,7 @@
 """Images of no sequence at all: a random brightness per label, for networks that must work on every contrast.
 
-Domain randomisation as in SynthSeg (Billot et al. 2023, Med Image Anal 86:102789): a network that has seen every contrast
-and resolution has no preference for any, and needs no real scan to learn what a label map looks like.
+Domain randomisation as in SynthSeg (Billot et al. 2023, Med Image Anal 86:102789): a network that has seen every
+contrast and resolution has no preference for any, and needs no real scan to learn what a label map looks like.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["random_contrast"]
 
 _VALUES = 256
 _DARK_BACKGROUND = 0.7
-_THICK_SLICES = 0.4
+_THICK_SLICES = 0.25
 
 
 def random_contrast(label: LabelVolume, grid: Grid, rng: np.random.Generator) -> FloatVolume:
@@ -49,15 +49,15 @@ def _painted(label: LabelVolume, rng: np.random.Generator) -> FloatVolume:
         means[0] = spreads[0] = 0.0
     fine = rng.standard_normal(label.shape, dtype=np.float32)
     texture = 0.5 * fine + 0.9 * smooth_field(label.shape, [float(rng.uniform(1.2, 5.0))] * 3, rng)
-    edge = float(rng.uniform(0.2, 0.7))
+    edge = float(rng.uniform(0.2, 0.5))
     return blurred(means[label] + spreads[label] * texture, (edge, edge, edge))
 
 
 def _at_resolution(image: FloatVolume, rng: np.random.Generator) -> FloatVolume:
     """Return the image as if acquired with larger voxels: thick slices along one axis, or all a little larger."""
-    factors = rng.uniform(1.0, 1.6, 3)
+    factors = rng.uniform(1.0, 1.3, 3)
     if rng.random() < _THICK_SLICES:
-        factors[rng.integers(3)] = rng.uniform(2.0, 4.5)
+        factors[rng.integers(3)] = rng.uniform(1.5, 3.0)
     shape = [max(2, round(n / factor)) if n > 1 else 1 for n, factor in zip(image.shape, factors, strict=True)]
     soft = blurred(image, [0.35 * (factor - 1) for factor in factors])
     return resize(resize(soft, shape), image.shape)

@@ -52,13 +52,15 @@ class Warp:
 
 @dataclass(frozen=True)
 class Affine:
-    """x → matrix · x, the world's origin stays; `matrix` is (3, 3) with a positive determinant."""
+    """x → matrix · x + offset; `matrix` is (3, 3) with a positive determinant, `offset` (3,) in mm."""
 
     matrix: npt.NDArray[np.float64]
+    offset: npt.NDArray[np.float64]
 
     def __call__(self, points: FloatVolume) -> FloatVolume:
         """Move world points (3, I, J, K), mm."""
         moved: FloatVolume = np.tensordot(self.matrix.astype(np.float32), points, axes=1)
+        moved += self.offset.astype(np.float32)[:, None, None, None]
         return moved
 
 
@@ -100,14 +102,15 @@ def random_warp(
 
 
 def random_affine(rng: np.random.Generator, *, scale: float = 1.0) -> Affine:
-    """Draw a head's size (±6 %, ±3 % per axis), pose (about ±5°) and shear (±0.03) around a mean scale.
+    """Draw a head's size (±6 %, ±3 % per axis), pose (up to ±7°, ±4 mm) and shear (±0.03) around a mean scale.
 
     The affine pulls: points of the subject's world go to the template's, so a factor below 1 is a larger head.
     """
     sizes = scale * np.exp(np.clip(rng.normal(0, 0.03), -0.06, 0.06) + np.clip(rng.normal(0, 0.015, 3), -0.03, 0.03))
     pitch, roll, yaw = np.deg2rad(np.clip(rng.normal(0, 3.0, 3), -7, 7))
     shear = np.eye(3) + np.triu(np.clip(rng.normal(0, 0.012, (3, 3)), -0.03, 0.03), k=1)
-    return Affine(_rotation(pitch, 0) @ _rotation(roll, 1) @ _rotation(yaw, 2) @ shear @ np.diag(sizes))
+    matrix = _rotation(pitch, 0) @ _rotation(roll, 1) @ _rotation(yaw, 2) @ shear @ np.diag(sizes)
+    return Affine(matrix, np.clip(rng.normal(0, 1.5, 3), -4, 4))
 
 
 def jacobian_determinants(displacement: FloatVolume, spacing: tuple[float, float, float]) -> FloatVolume:

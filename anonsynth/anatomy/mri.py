@@ -17,13 +17,14 @@ from anonsynth.anatomy.physics import (
     vessel_signal,
 )
 from anonsynth.anatomy.scanner import bias_field, blurred, rician
-from anonsynth.anatomy.subject import CSF, WHITE, Subject, SubjectSettings, draw_subject
+from anonsynth.anatomy.subject import CSF, GREY, WHITE, Subject, SubjectSettings, draw_subject
 from anonsynth.anatomy.voxels import label_map, pooled, refined
 from anonsynth.cohort.geometry import FloatVolume, Grid, LabelVolume
 
 __all__ = ["SimulatedScan", "draw_scan"]
 
-_TEXTURE = (0.0, 0.01, 0.035, 0.02, 0.08, 0.10, 0.10, 0.45, 0.40)
+_TEXTURE_R1 = (0.0, 0.01, 0.035, 0.02, 0.06, 0.16, 0.12, 0.45, 0.40)
+_TEXTURE_R2 = (0.0, 0.01, 0.035, 0.02, 0.10, 0.12, 0.16, 0.30, 0.16)
 """Relative standard deviation of the relaxation rates within each tissue."""
 _DETAIL_R1, _DETAIL_R2 = 1.7, 0.9
 """How the template's own T1 detail translates to relaxation rates: myelin and iron shorten both times."""
@@ -94,11 +95,13 @@ def _draw_texture(subject: Subject, rng: np.random.Generator) -> _Texture:
 def _ideal(subject: Subject, texture: _Texture, acquisition: Acquisition, tissues: Tissues) -> FloatVolume:
     """Return the noiseless image: tissue fractions times brightness, with the rates' variation to first order."""
     bright, by_r1, by_r2 = _sensitivities(acquisition, tissues)
-    amount = np.asarray(_TEXTURE)
-    brain = np.isin(np.arange(amount.size), (2, WHITE))
-    lesion = np.where(np.arange(amount.size) == WHITE, -0.25 * by_r1 - 0.5 * by_r2, 0.0)
+    values = np.arange(bright.size)
+    brain = np.isin(values, (GREY, WHITE))
+    lesion = np.where(values == WHITE, -0.25 * by_r1 - 0.5 * by_r2, 0.0)
     detail = np.where(brain, _DETAIL_R1 * by_r1 + _DETAIL_R2 * by_r2, 0.0)
-    weights = np.stack([bright, by_r1 * amount, by_r2 * amount, detail, lesion]).astype(np.float32)
+    weights = np.stack(
+        [bright, by_r1 * np.asarray(_TEXTURE_R1), by_r2 * np.asarray(_TEXTURE_R2), detail, lesion]
+    ).astype(np.float32)
     flat = weights @ subject.tissue.reshape(subject.tissue.shape[0], -1)
     mean, from_r1, from_r2, from_detail, from_lesion = flat.reshape(-1, *subject.grid.shape)
     image = mean + from_r1 * texture.r1 + from_r2 * texture.r2 + from_detail * subject.detail

@@ -36,12 +36,12 @@ _T1 = {
     3.0: (1.0, 4300.0, 1500.0, 950.0, 1800.0, 1650.0, 2700.0, 470.0, 380.0),
 }
 _T2 = {
-    1.5: (1.0, 1800.0, 95.0, 74.0, 150.0, 118.0, 290.0, 40.0, 62.0),
-    3.0: (1.0, 1600.0, 92.0, 70.0, 140.0, 110.0, 270.0, 36.0, 58.0),
+    1.5: (1.0, 1800.0, 95.0, 74.0, 150.0, 118.0, 290.0, 40.0, 78.0),
+    3.0: (1.0, 1600.0, 92.0, 70.0, 140.0, 110.0, 270.0, 36.0, 72.0),
 }
 _SPREAD = (0.0, 0.02, 0.03, 0.03, 0.09, 0.09, 0.12, 0.15, 0.1)
 """How far a person's relaxation times lie from the table's, relative standard deviation."""
-_UPTAKE = (0.0, 0.002, 0.012, 0.006, 0.02, 0.42, 0.03, 0.03, 0.06)
+_UPTAKE = (0.0, 0.002, 0.012, 0.006, 0.02, 0.30, 0.03, 0.03, 0.06)
 """Contrast medium that stays in the tissue, mM."""
 _RELAXIVITY = 4.3
 _BLOOD = (0.85, 260.0, 90.0)
@@ -127,10 +127,10 @@ def draw_acquisitions(rng: np.random.Generator) -> tuple[Acquisition, ...]:
 
 def signal(acquisition: Acquisition, tissues: Tissues, *, r1: float = 1.0, r2: float = 1.0) -> _Values:
     """Return the brightness (9,) of each label value; `r1` and `r2` scale the relaxation rates."""
-    t1 = tissues.t1 / r1
+    rate = 1 / tissues.t1
     if acquisition.contrast:
-        t1 = 1 / (1 / t1 + tissues.uptake * _RELAXIVITY / 1000)
-    return tissues.density * _weight(acquisition, t1, tissues.t2 / r2)
+        rate = rate + tissues.uptake * _RELAXIVITY / 1000
+    return tissues.density * _weight(acquisition, 1 / (rate * r1), tissues.t2 / r2)
 
 
 def vessel_signal(acquisition: Acquisition) -> float:

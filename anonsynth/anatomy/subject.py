@@ -12,7 +12,16 @@ from anonsynth.anatomy.diffeomorphism import Affine, Warp, grid_points, random_a
 from anonsynth.anatomy.fields import multiscale_field, resize, sigmoid
 from anonsynth.anatomy.head import head_layers
 from anonsynth.anatomy.templates import CHANNELS, BrainTemplate, brain_template, sample
-from anonsynth.anatomy.tumour import TumourPlan, TumourSite, draw_plan, grow_tumour, push_aside
+from anonsynth.anatomy.tumour import (
+    ENHANCING,
+    NECROSIS,
+    OEDEMA,
+    TumourPlan,
+    TumourSite,
+    draw_plan,
+    grow_tumour,
+    push_aside,
+)
 from anonsynth.cohort.geometry import FloatVolume, Grid, LabelVolume
 
 __all__ = ["TISSUES", "Subject", "SubjectSettings", "draw_subject"]
@@ -190,23 +199,30 @@ def _add_tumour(
         allowed &= np.sign(side[nearest]) * side > 1.5
     site = TumourSite(grid, allowed, tissue[CSF], tissue[WHITE])
     label = grow_tumour(plan, site, rng)
-    _replace(tissue, label, grid)
+    _replace(tissue, label, grid, rng)
     recipe.update(
         {
             "tumour": "enhancing" if plan.enhancing else "not enhancing",
             "tumour_ml": round(float((label > 0).sum()) * grid.voxel_volume / 1000, 2),
+            "tumour_core_ml": round(float((label > OEDEMA).sum()) * grid.voxel_volume / 1000, 2),
             "tumour_push_mm": round(plan.push, 2),
         }
     )
 
 
-def _replace(tissue: FloatVolume, label: LabelVolume, grid: Grid) -> None:
-    window = _bounds(label > 0, pad=2)
+def _replace(tissue: FloatVolume, label: LabelVolume, grid: Grid, rng: np.random.Generator) -> None:
+    """Put the tumour into the tissue fractions; oedema soaks the tissue, core and necrosis take its place."""
+    window = _bounds(label > 0, pad=3)
     if window is None:
         return
     local = label[window]
-    softness = [0.5 / step for step in grid.spacing]
-    soft = {v: ndimage.gaussian_filter((local == v).astype(np.float32), softness) for v in (4, 5, 6)}
+    widths = {OEDEMA: 0.9, ENHANCING: 0.5, NECROSIS: 0.7}
+    soft = {
+        value: ndimage.gaussian_filter((local == value).astype(np.float32), [width / step for step in grid.spacing])
+        for value, width in widths.items()
+    }
+    soaked = 0.82 + 0.12 * multiscale_field(local.shape, grid.spacing, ((6.0, 1.0), (2.5, 0.4)), rng)
+    soft[OEDEMA] *= np.clip(soaked, 0.6, 1.0)
     inside = tissue[(slice(None), *window)]
     keep = 1 - np.clip(sum(soft.values()), 0, 1)
     inside *= keep
