@@ -84,21 +84,22 @@ def read_header(path: Path) -> DicomHeader | Refusal | None:
 def _parse(path: Path, size: int, *, sure: bool) -> DicomHeader | Refusal | None:
     broken = Refusal(path, "the DICOM header is broken or cut off", _COPY_AGAIN) if sure else None
     try:
-        with quiet_pydicom():
-            dataset = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=WANTED)
-            return _interpret(dataset, path, size) or broken
+        with quiet_pydicom(), path.open("rb") as stream:
+            dataset = pydicom.dcmread(stream, stop_before_pixels=True, force=True, specific_tags=WANTED)
+            return _interpret(dataset, path, size - stream.tell()) or broken
     except BROKEN:
         return broken
 
 
-def _interpret(dataset: FileDataset, path: Path, size: int) -> DicomHeader | Refusal | None:
+def _interpret(dataset: FileDataset, path: Path, left: int) -> DicomHeader | Refusal | None:
+    """Make a header of what was read; `left` bytes follow it in the file."""
     meta = dataset.file_meta
     if meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
         return Refusal(path, "a DICOMDIR, an index without images", "nothing to do: its images are read on their own")
     info = series_info(dataset)
     if not info.sop_class or not info.series:
         return None
-    if _cut_off(dataset, size):
+    if _cut_off(dataset, left):
         return Refusal(path, "the pixel data is cut off", _COPY_AGAIN)
     if is_enhanced(dataset):
         info = enhanced_info(dataset, info)
@@ -106,13 +107,13 @@ def _interpret(dataset: FileDataset, path: Path, size: int) -> DicomHeader | Ref
     return DicomHeader(info, (classic_frame(dataset, path, info),))
 
 
-def _cut_off(dataset: FileDataset, size: int) -> bool:
+def _cut_off(dataset: FileDataset, left: int) -> bool:
     """Tell whether an uncompressed file is too short for its voxels; compressed ones show it when they are decoded."""
     syntax = dataset.file_meta.get("TransferSyntaxUID")
     if syntax is None or syntax.is_compressed or syntax.is_deflated:
         return False
     values = whole(dataset, "Rows") * whole(dataset, "Columns") * max(1, whole(dataset, "NumberOfFrames", 1))
-    return size < values * whole(dataset, "SamplesPerPixel", 1) * whole(dataset, "BitsAllocated") // 8
+    return left < values * whole(dataset, "SamplesPerPixel", 1) * whole(dataset, "BitsAllocated") // 8
 
 
 def _named(path: Path) -> bool:

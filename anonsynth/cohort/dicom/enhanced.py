@@ -8,7 +8,7 @@ from pathlib import Path
 from pydicom.dataset import Dataset
 
 from anonsynth.cohort.dicom.classic import classic_frame, component_of, directions, scaling_of
-from anonsynth.cohort.dicom.header import Frame, SeriesInfo
+from anonsynth.cohort.dicom.header import Frame, Scaling, SeriesInfo
 from anonsynth.cohort.dicom.tags import PHILIPS_SCALE_SLOPE
 from anonsynth.cohort.dicom.values import first_item, number, numbers, text, vector, words
 
@@ -56,6 +56,7 @@ def _frame(file: Frame, index: int, frames: int, own: Dataset, shared: Dataset, 
     spacing = numbers(measures, "PixelSpacing")
     types = words(kind, "FrameType") or file.kind
     rescale = _group("PixelValueTransformationSequence", own, shared)
+    scaled = len(rescale) > 0 or file.scaling == Scaling()
     world = own if "RealWorldValueMappingSequence" in own else shared
     return replace(
         file,
@@ -76,7 +77,7 @@ def _frame(file: Frame, index: int, frames: int, own: Dataset, shared: Dataset, 
             number(trigger, "NominalCardiacTriggerDelayTime"),
             number(content, "FrameAcquisitionNumber"),
         ),
-        scaling=scaling_of(rescale, world, private, info),
+        scaling=scaling_of(rescale, world, private, info) if scaled else file.scaling,
     )
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pydicom
+from pydicom.dataset import FileDataset
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from anonsynth.cohort.dicom.geometry import mosaic_affine, place
 from anonsynth.cohort.dicom.header import Frame, Scaling
@@ -89,6 +91,7 @@ def _decode(path: Path) -> Pixels:
     try:
         with quiet_pydicom():
             dataset = pydicom.dcmread(path, force=True)
+            _name_syntax(dataset)
             stored = int(dataset.BitsStored)
             pixels = dataset.pixel_array
     except BROKEN:
@@ -98,6 +101,15 @@ def _decode(path: Path) -> Pixels:
             private_path=path,
         ) from None
     return _only_stored_bits(pixels, stored)
+
+
+def _name_syntax(dataset: FileDataset) -> None:
+    """Write down the encoding of a file that lacks the part of the header that names it."""
+    if "TransferSyntaxUID" in dataset.file_meta:
+        return
+    implicit, little = dataset.original_encoding
+    native = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+    dataset.file_meta.TransferSyntaxUID = native if little else ExplicitVRBigEndian
 
 
 def _only_stored_bits(pixels: Pixels, stored: int) -> Pixels:
