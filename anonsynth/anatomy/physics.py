@@ -30,16 +30,16 @@ MODALITIES = ("T1w", "T1gd", "T2w", "FLAIR")
 _Values = npt.NDArray[np.float64]
 
 # Rows are label values: background, CSF, grey, white, oedema, enhancing, necrosis, skull with marrow, scalp with fat.
-_DENSITY = (0.0, 1.0, 0.82, 0.70, 0.90, 0.86, 0.96, 0.15, 0.85)
+_DENSITY = (0.0, 1.0, 0.82, 0.70, 0.90, 0.86, 0.92, 0.15, 0.85)
 _T1 = {
     1.5: (1.0, 4200.0, 1124.0, 790.0, 1450.0, 1350.0, 2300.0, 430.0, 330.0),
     3.0: (1.0, 4300.0, 1500.0, 950.0, 1800.0, 1650.0, 2700.0, 470.0, 380.0),
 }
 _T2 = {
-    1.5: (1.0, 1800.0, 95.0, 74.0, 150.0, 118.0, 290.0, 40.0, 78.0),
-    3.0: (1.0, 1600.0, 92.0, 70.0, 140.0, 110.0, 270.0, 36.0, 72.0),
+    1.5: (1.0, 1800.0, 95.0, 74.0, 150.0, 118.0, 230.0, 40.0, 78.0),
+    3.0: (1.0, 1600.0, 92.0, 70.0, 140.0, 110.0, 215.0, 36.0, 72.0),
 }
-_SPREAD = (0.0, 0.02, 0.03, 0.03, 0.09, 0.09, 0.12, 0.15, 0.1)
+_SPREAD = (0.0, 0.01, 0.025, 0.025, 0.09, 0.09, 0.12, 0.15, 0.1)
 """How far a person's relaxation times lie from the table's, relative standard deviation."""
 _UPTAKE = (0.0, 0.002, 0.012, 0.006, 0.02, 0.30, 0.03, 0.03, 0.06)
 """Contrast medium that stays in the tissue, mM."""
@@ -96,7 +96,7 @@ def draw_tissues(field: float, rng: np.random.Generator) -> Tissues:
     """Draw a person's tissues at a main field of 1.5 or 3 T."""
 
     def around(values: tuple[float, ...]) -> _Values:
-        wobble: _Values = np.asarray(values) * np.exp(np.asarray(_SPREAD) * np.clip(rng.standard_normal(9), -2, 2))
+        wobble: _Values = np.asarray(values) * np.exp(np.asarray(_SPREAD) * np.clip(rng.standard_normal(9), -1.6, 1.6))
         return wobble
 
     uptake = np.asarray(_UPTAKE) * rng.uniform(0.75, 1.4)
@@ -116,11 +116,11 @@ def draw_acquisitions(rng: np.random.Generator) -> tuple[Acquisition, ...]:
     tr, te, ti, flip = (float(rng.uniform(low, high)) for low, high in timing)
     t1 = Acquisition("T1w", kind, field, tr, te, ti, flip)
     long_tr = float(rng.uniform(8000, 10000))
-    null = _nulling(long_tr) * float(rng.uniform(0.97, 1.03))
+    null = _nulling(long_tr) * float(rng.uniform(0.985, 1.015))
     return (
         t1,
         replace(t1, modality="T1gd", contrast=True),
-        Acquisition("T2w", Kind.SPIN_ECHO, field, float(rng.uniform(3500, 5500)), float(rng.uniform(85, 110))),
+        Acquisition("T2w", Kind.SPIN_ECHO, field, float(rng.uniform(4500, 6500)), float(rng.uniform(85, 110))),
         Acquisition("FLAIR", Kind.FLAIR, field, long_tr, float(rng.uniform(100, 130)), null),
     )
 
