@@ -41,7 +41,8 @@ def draw_contact_sheet(cohort: Cohort, path: Path, progress: Progress) -> Path:
     names = cohort.info.modalities
     width, height, _ = cohort.grid.extent
     figure = Figure(
-        figsize=(columns * TILE, (len(names) * rows * height / width + 0.4 * len(names) + 0.4) * TILE), facecolor="black"
+        figsize=(columns * TILE, (len(names) * rows * height / width + 0.4 * len(names) + 0.4) * TILE),
+        facecolor="black",
     )
     FigureCanvasAgg(figure)
     blocks = figure.subfigures(len(names), 1, squeeze=False)[:, 0]

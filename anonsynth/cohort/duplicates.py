@@ -54,9 +54,7 @@ def thumbnail(
     return resample_image(image, local, Grid((side, side, side), (x, y, z), (a, b, c)))
 
 
-def fingerprint(
-    image: FloatVolume, affine: npt.NDArray[np.float64], body: Foreground
-) -> npt.NDArray[np.float32]:
+def fingerprint(image: FloatVolume, affine: npt.NDArray[np.float64], body: Foreground) -> npt.NDArray[np.float32]:
     """Return the thumbnail of 12³ voxels as a (1728,) float32 vector of mean 0 and length 1."""
     vector = thumbnail(image, affine, body, FINGERPRINT_SIDE).ravel().astype(np.float64)
     vector -= vector.mean()

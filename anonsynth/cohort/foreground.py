@@ -42,7 +42,7 @@ def find_foreground(array: npt.NDArray[np.generic]) -> Foreground:
         array: (X, Y, Z) intensities, finite.
     """
     mask = _bright(np.asarray(array))
-    core = ndimage.binary_opening(mask) if min(mask.shape) > 4 else mask  # noqa: PLR2004 - thinner is all surface
+    core = ndimage.binary_opening(mask) if min(mask.shape) > 4 else mask
     pieces, count = ndimage.label(core)
     if count > 1:
         core = pieces == np.argmax(np.bincount(pieces.ravel())[1:]) + 1

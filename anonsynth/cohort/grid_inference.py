@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from anonsynth.errors import UsageError
 
-__all__ = ["MAX_VOXELS", "Extent", "infer_grid"]
+__all__ = ["MAX_VOXELS", "Extent", "check_grid", "infer_grid"]
 
 MAX_VOXELS = 2**18
 MULTIPLE = 4
@@ -58,7 +58,7 @@ def infer_grid(
     Raises:
         UsageError: If what is given cannot be a grid.
     """
-    _check(shape, spacing)
+    check_grid(shape, spacing)
     needed = _needed(extents, COVERED)
     if spacing is not None:
         return shape or _shape(needed, np.array(spacing)), spacing
@@ -75,7 +75,7 @@ def infer_grid(
 def _needed(extents: Sequence[Extent], coverage: float) -> npt.NDArray[np.float64]:
     """Return the size in mm that holds every label and the body of a share of the scans, axis by axis."""
     bodies = np.quantile([extent.foreground for extent in extents], coverage, axis=0, method="higher")
-    return np.maximum(bodies, np.max([extent.labelled for extent in extents], axis=0))
+    return np.asarray(np.maximum(bodies, np.max([extent.labelled for extent in extents], axis=0)), np.float64)
 
 
 def _coarsened(
@@ -99,7 +99,8 @@ def _triple(values: npt.NDArray[np.float64]) -> tuple[float, float, float]:
     return (x, y, z)
 
 
-def _check(shape: tuple[int, int, int] | None, spacing: tuple[float, float, float] | None) -> None:
+def check_grid(shape: tuple[int, int, int] | None, spacing: tuple[float, float, float] | None) -> None:
+    """Raise UsageError if what is given cannot be a grid."""
     if spacing is not None and not all(math.isfinite(value) and value > 0 for value in spacing):
         msg = "--spacing needs three sizes above 0 mm, such as 1,1,1"
         raise UsageError(msg)

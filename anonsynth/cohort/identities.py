@@ -60,14 +60,18 @@ def find_same_images(scans: Sequence[SourceScan], surveys: Sequence[ScanSurvey])
         return ()
     vectors = np.stack([surveys[scan].volumes[volume].vector for scan, volume in places])
     hashes = [surveys[scan].volumes[volume].content for scan, volume in places]
-    pairs = {pair for pair in alike_pairs(vectors)} | _equal(hashes)
+    pairs = set(alike_pairs(vectors)) | _equal(hashes)
     found = []
     for i, j in sorted(pairs):
         (first, a), (second, b) = places[i], places[j]
         if first == second:
             continue
         exact = hashes[i] == hashes[j]
-        similarity = 1.0 if exact else correlation(_small(scans[first], surveys[first], a), _small(scans[second], surveys[second], b))
+        similarity = (
+            1.0
+            if exact
+            else correlation(_small(scans[first], surveys[first], a), _small(scans[second], surveys[second], b))
+        )
         if similarity >= ALIKE_VOXELS:
             found.append(SameImage(first, second, (a, b), exact, similarity))
     return tuple(found)
@@ -104,7 +108,9 @@ def settle_identities(
 
 def _equal(hashes: Sequence[str]) -> set[tuple[int, int]]:
     first: dict[str, int] = {}
-    return {(known, number) for number, value in enumerate(hashes) if (known := first.setdefault(value, number)) != number}
+    return {
+        (known, number) for number, value in enumerate(hashes) if (known := first.setdefault(value, number)) != number
+    }
 
 
 def _small(scan: SourceScan, survey: ScanSurvey, volume: int) -> FloatVolume:

@@ -15,7 +15,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from anonsynth._version import __version__
-from anonsynth.cohort.grid_inference import infer_grid
+from anonsynth.cohort.grid_inference import check_grid, infer_grid
 from anonsynth.cohort.identities import Identities, SameImage, find_same_images, settle_identities
 from anonsynth.cohort.ingest_settings import IngestSettings, claim_folder, settings_hash
 from anonsynth.cohort.layout_base import LayoutOptions
@@ -25,7 +25,7 @@ from anonsynth.cohort.lookup import name_labels
 from anonsynth.cohort.model import CohortInfo, GridInfo, ScanRecord
 from anonsynth.cohort.prepare import prepare_scan
 from anonsynth.cohort.sources import Refusal, SourceFindings, SourceScan, modality_order
-from anonsynth.cohort.split import pseudonyms, split_patients
+from anonsynth.cohort.split import check_fraction, pseudonyms, split_patients
 from anonsynth.cohort.store import Cohort, open_cohort, save_cohort_tables
 from anonsynth.cohort.survey import ScanSurvey, survey_scan
 from anonsynth.errors import InputError
@@ -57,6 +57,8 @@ def ingest(settings: IngestSettings, policy: Policy, progress: Progress) -> Coho
         InputError: If a source cannot be used at all, or too few patients are left.
         UsageError: If the settings contradict each other or the folder's.
     """
+    check_fraction(settings.holdout)
+    check_grid(settings.shape, settings.spacing)
     key = settings_hash(settings, policy)
     if is_finished(settings.out, "cohort.json") and not settings.force:
         cohort = open_cohort(settings.out)
@@ -85,9 +87,8 @@ def ingest(settings: IngestSettings, policy: Policy, progress: Progress) -> Coho
     words = findings.label_words
     values = {value for entry in usable for value in entry.survey.values}
     info = CohortInfo(
-        schema_="anonsynth/cohort/1",
         anonsynth=__version__,
-        layout=findings.layout,
+        layout="; ".join([findings.layout, *findings.notes]),
         policy=policy.id,
         seed=settings.seed,
         holdout_fraction=settings.holdout,
@@ -261,4 +262,6 @@ def _relative(path: Path, settings: IngestSettings) -> str:
 
 def _scan_hash(scan: SourceScan) -> str:
     paths = [str(source.path) for _, source in scan.modalities] + [str(scan.label.path if scan.label else "")]
-    return hashlib.sha256("\x1f".join([scan.patient, scan.session, *paths]).encode("utf-8", "surrogateescape")).hexdigest()
+    return hashlib.sha256(
+        "\x1f".join([scan.patient, scan.session, *paths]).encode("utf-8", "surrogateescape")
+    ).hexdigest()

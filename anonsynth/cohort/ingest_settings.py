@@ -86,6 +86,9 @@ def claim_folder(settings: IngestSettings, key: str) -> None:
         UsageError: If the folder holds something else, or a cohort of other settings and `force` is not set.
     """
     out = settings.out
+    if any(out.resolve().is_relative_to(source.resolve()) for source in settings.sources):
+        msg = "--out lies within a source; name a folder outside it"
+        raise UsageError(msg)
     if out.exists() and not out.is_dir():
         msg = "--out names a file; name a folder"
         raise UsageError(msg)
@@ -93,10 +96,10 @@ def claim_folder(settings: IngestSettings, key: str) -> None:
     if theirs is None and out.is_dir() and any(out.iterdir()):
         msg = "the folder that --out names holds something else; name a new one"
         raise UsageError(msg)
-    if theirs not in (None, key) and not settings.force:
+    if theirs not in (None, key) and (out / "scans").exists() and not settings.force:
         msg = "the folder holds a cohort of other settings or sources; choose another --out, or discard it with --force"
         raise UsageError(msg)
-    if settings.force:
+    if settings.force or theirs not in (None, key):
         _discard(out)
     begin_folder(out)
     write_json(out / SETTINGS, {"schema": "anonsynth/ingest-settings/1", "settings_sha256": key})

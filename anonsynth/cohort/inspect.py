@@ -70,9 +70,7 @@ def inspect_rows(cohort: Cohort, summary: CohortSummary) -> list[tuple[str, str]
     info = cohort.info
     grid = "×".join(map(str, info.grid.shape)) + " voxels of " + "×".join(f"{s:g}" for s in info.grid.spacing) + " mm"
     rows = [("layout", info.layout), ("grid", f"{grid}, {'given' if info.grid_given else 'inferred from the cohort'}")]
-    rows += [
-        (split.value, f"{summary.patients[split]} patients, {summary.scans[split]} scans") for split in Split
-    ]
+    rows += [(split.value, f"{summary.patients[split]} patients, {summary.scans[split]} scans") for split in Split]
     for name, count in summary.missing.items():
         rows.append((name, f"missing in {count} of {info.scans} scans" if count else "in every scan"))
     rows.append(("label maps", f"{summary.labelled} of {info.scans} scans, {summary.empty} of them empty"))
@@ -80,7 +78,10 @@ def inspect_rows(cohort: Cohort, summary: CohortSummary) -> list[tuple[str, str]
         low, middle, high = label.volumes
         kind = f"{label.entry.value}, {label.entry.kind}"
         rows.append(
-            (f"  {label.entry.name} ({kind})", f"in {label.scans} scans, median {middle:.1f} mL ({low:.1f} to {high:.1f})")
+            (
+                f"  {label.entry.name} ({kind})",
+                f"in {label.scans} scans, median {middle:.1f} mL ({low:.1f} to {high:.1f})",
+            )
         )
     for name, sides in summary.groups.items():
         rows.append((f"group {name}", ", ".join(f"{sides[split]} {split}" for split in Split)))

@@ -8,7 +8,7 @@ from pathlib import Path
 from anonsynth.cohort.layout_base import label_words
 from anonsynth.cohort.layout_names import label_word
 from anonsynth.cohort.layout_tree import walk
-from anonsynth.cohort.lookup import dataset_json, lookup_from_json, lookup_from_tsv
+from anonsynth.cohort.lookup import find_lookup
 from anonsynth.cohort.nifti import NiftiVolume, stem
 from anonsynth.cohort.sources import Refusal, SourceFindings, SourceScan
 from anonsynth.errors import InputError
@@ -35,18 +35,16 @@ def attach_labels(findings: SourceFindings, folder: Path) -> SourceFindings:
     refusals = [*findings.refusals, *tree.refusals]
     for path in tree.volumes:
         found = next((hits for name in _candidates(path) if len(hits := owners.get(name, set())) == 1), set())
-        index = next(iter(found), None)
-        if index is None:
+        if not found:
             remedy = "name it like its image, its session or its patient"
             refusals.append(Refusal(path, "the label map fits no image, or several", remedy))
-        elif scans[index].label is not None:
+            continue
+        (index,) = found
+        if scans[index].label is not None:
             refusals.append(Refusal(path, "the scan has a label map already", "keep one of them"))
         else:
             scans[index] = replace(scans[index], label=NiftiVolume(path))
-    lookup = dict(findings.labels) | lookup_from_json(dataset_json(folder))
-    for table in tree.others:
-        if table.name in ("labels.tsv", "dseg.tsv"):
-            lookup |= lookup_from_tsv(table)
+    lookup = dict(findings.labels) | find_lookup(folder)
     words = findings.label_words | label_words(tree.volumes)
     return replace(findings, scans=tuple(scans), refusals=tuple(refusals), labels=lookup, label_words=words)
 

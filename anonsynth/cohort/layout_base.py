@@ -75,6 +75,7 @@ def build_scans(claims: Iterable[Claim]) -> tuple[tuple[SourceScan, ...], tuple[
     scans: list[SourceScan] = []
     refusals: list[Refusal] = []
     for (patient, session), slots in sorted(places.items()):
+        slots[None] = _without_brain_masks(slots.get(None, []))
         single = {modality: found[0] for modality, found in slots.items() if len(found) == 1}
         for modality, found in slots.items():
             refusals += [_doubled(claim, modality) for claim in found if len(found) > 1]
@@ -93,6 +94,12 @@ def build_scans(claims: Iterable[Claim]) -> tuple[tuple[SourceScan, ...], tuple[
 def label_words(paths: Iterable[Path]) -> frozenset[str]:
     """Return the label words that occur in the names of label files."""
     return frozenset(word for path in paths if (word := label_word(path.name.split(".")[0])))
+
+
+def _without_brain_masks(labels: list[Claim]) -> list[Claim]:
+    """Leave a brain mask out where another label map is there, which says more."""
+    others = [claim for claim in labels if "brain" not in claim.path.name.lower()]
+    return others if others and len(labels) > 1 else labels
 
 
 def _doubled(claim: Claim, modality: str | None) -> Refusal:

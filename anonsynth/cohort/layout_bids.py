@@ -49,10 +49,16 @@ def _read(tree: Tree, options: LayoutOptions) -> SourceFindings:
     claims, again = _first_runs(claims)
     chosen = {place: min(found)[1] for place, found in labels.items()}
     imaged = {(claim.patient, claim.session) for claim in claims}
+    refusals += [
+        Refusal(path, "the session has another label map", "nothing to do, or name the wanted one in a table")
+        for place, found in labels.items()
+        for _, path in found
+        if path != chosen[place] and path.name != chosen[place].name
+    ]
     for (patient, session), path in chosen.items():
         if not session and (patient, "") not in imaged:
             sessions = sorted(found for person, found in imaged if person == patient)
-            session = sessions[0] if len(sessions) == 1 else session  # noqa: PLW2901 - a label map of the only session
+            session = sessions[0] if len(sessions) == 1 else session
         claims.append(Claim(patient, session, None, path))
     scans, doubled = build_scans(claims)
     words = label_words(chosen.values()) | {word for path in chosen.values() for word in _label_entity(path)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from anonsynth.cohort.layout_base import Claim, Layout, LayoutOptions, build_scans, label_words
 from anonsynth.cohort.layout_names import Named, group_by_name, label_word, modality_of, split_visits
 from anonsynth.cohort.layout_tree import Tree
-from anonsynth.cohort.lookup import dataset_json, lookup_from_json
+from anonsynth.cohort.lookup import find_lookup
 from anonsynth.cohort.sources import Refusal, SourceFindings, known_modality
 
 __all__ = ["FLAT"]
@@ -32,7 +32,7 @@ def _read(tree: Tree, options: LayoutOptions) -> SourceFindings:
         claims.append(Claim(*people[entry.key], modality, entry.path))
     scans, doubled = build_scans(claims)
     words_seen = label_words(entry.path for entry in named if _is_label(entry))
-    lookup = lookup_from_json(dataset_json(tree.root))
+    lookup = find_lookup(tree.root)
     return SourceFindings(FLAT.words, scans, (*tree.refusals, *refusals, *doubled), lookup, words_seen)
 
 

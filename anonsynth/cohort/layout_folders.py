@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from anonsynth.cohort.layout_base import Claim, Layout, LayoutOptions, build_scans, label_words
-from anonsynth.cohort.layout_names import label_word, modality_of, split_visits
+from anonsynth.cohort.layout_names import LABEL_WORDS, is_visit, label_word, modality_of, split_visits
 from anonsynth.cohort.layout_tree import Tree
-from anonsynth.cohort.lookup import dataset_json, lookup_from_json
+from anonsynth.cohort.lookup import find_lookup
 from anonsynth.cohort.nifti import stem
 from anonsynth.cohort.sources import Refusal, SourceFindings, known_modality
 
 __all__ = ["PATIENT_FOLDERS"]
+
+GENERIC = frozenset({"anat", "nifti", "nii", "mri", "mr", "images", "image", "scan", "scans", "data", "volumes"})
+SITE_CHILDREN = 3
+"""A top folder with more differently named folders than this on average is a site, not a patient with visits."""
 
 
 def _recognises(tree: Tree) -> bool:
@@ -21,41 +24,76 @@ def _recognises(tree: Tree) -> bool:
 
 
 def _read(tree: Tree, options: LayoutOptions) -> SourceFindings:
-    folders: dict[Path, list[Path]] = {}
+    folders: dict[tuple[str, ...], list[Path]] = {}
     refusals = list(tree.refusals)
     for path in tree.volumes:
         if path.parent == tree.root:
             refusals.append(Refusal(path, "the file lies outside every patient's folder", "move it into one"))
         else:
-            folders.setdefault(path.parent, []).append(path)
-    people = split_visits(tree.parts(folder)[0] for folder in folders)
+            folders.setdefault(tree.parts(path.parent), []).append(path)
+    level, sites = _patient_level(folders)
+    people = split_visits(parts[level] for parts in folders)
     claims: list[Claim] = []
     labels: list[Path] = []
-    for folder, paths in folders.items():
-        top, *below = tree.parts(folder)
-        patient, visit = people[top]
-        session = "_".join(part for part in (visit, *below) if part)
-        for path, word in zip(paths, _distinct(paths, folder.name), strict=True):
+    for parts, paths in folders.items():
+        patient, visit = people[parts[level]]
+        session = "_".join(part for part in (visit, *parts[level + 1 :]) if part and not _says_what(part))
+        inherited = next((part for part in reversed(parts[level + 1 :]) if _says_what(part) == "meaning"), "")
+        group = parts[level - 1] if sites else "n/a"
+        for path, own in zip(paths, _distinct(paths, parts[-1]), strict=True):
+            word = inherited if inherited and not _meant(own) else own
             is_label = label_word(word) is not None
             labels += [path] if is_label else []
-            claims.append(Claim(patient, session, None if is_label else modality_of(word, options.modality), path))
+            modality = None if is_label else modality_of(word, options.modality)
+            claims.append(Claim(patient, session, modality, path, group))
     scans, doubled = build_scans(claims)
-    lookup = lookup_from_json(dataset_json(tree.root))
-    return SourceFindings(PATIENT_FOLDERS.words, scans, (*refusals, *doubled), lookup, label_words(labels))
+    notes = ("top folders taken as sites",) if sites else ()
+    words = label_words(labels) | {part.lower() for parts in folders for part in parts} & LABEL_WORDS
+    lookup = find_lookup(tree.root)
+    return SourceFindings(PATIENT_FOLDERS.words, scans, (*refusals, *doubled), lookup, words, notes)
+
+
+def _patient_level(folders: Iterable[tuple[str, ...]]) -> tuple[int, bool]:
+    """Return how deep the patients' folders lie, and whether the folders above them are sites.
+
+    Folders are visits, and the ones above them patients, where they are few, are named alike everywhere, or are named
+    as visits or modalities are.
+    """
+    paths = list(folders)
+    level = 0
+    while all(len(parts) > level + 1 for parts in paths) and len({parts[level] for parts in paths}) == 1 < len(paths):
+        level += 1
+    if not all(len(parts) > level + 1 for parts in paths):
+        return level, False
+    children = {parts[: level + 2] for parts in paths}
+    tops, names = {parts[level] for parts in paths}, [parts[-1] for parts in children]
+    telling = any(_says_what(name) or is_visit(name) for name in names)
+    sites = not telling and len(set(names)) == len(names) > SITE_CHILDREN * len(tops)
+    return (level + 1, True) if sites else (level, False)
+
+
+def _says_what(part: str) -> str:
+    """Tell a folder that only says what its files are ("meaning", or "nothing") from one that names a visit ("")."""
+    if known_modality(part) or part.lower() in LABEL_WORDS:
+        return "meaning"
+    return "nothing" if part.lower() in GENERIC else ""
+
+
+def _meant(name: str) -> bool:
+    last = name.replace("-", "_").rpartition("_")[2]
+    return bool(known_modality(name) or known_modality(last) or label_word(name))
 
 
 def _distinct(paths: Sequence[Path], folder: str) -> list[str]:
     """Return what tells the files of one folder apart: their names without what they share at the start."""
     names = [stem(path) for path in paths]
-    shared = os.path.commonprefix(names) if len(names) > 1 else ""
-    while shared and shared[-1] not in "_-. ":
-        shared = shared[:-1]
     if len(names) == 1:
         name = names[0].removeprefix(folder).strip("_-. ")
-        last = name.replace("-", "_").rpartition("_")[2]
-        meant = known_modality(name) or known_modality(last) or label_word(name)
-        return [name if meant else ""]
-    return [name[len(shared) :] for name in names]
+        return [name if _meant(name) else ""]
+    same = [len(set(letters)) == 1 for letters in zip(*names, strict=False)]
+    shared = names[0][: (*same, False).index(False)]
+    start = max(shared.rfind(separator) for separator in "_-. ") + 1
+    return [name[start:] for name in names]
 
 
 PATIENT_FOLDERS = Layout("patient-folders", "one folder per patient", _recognises, _read)

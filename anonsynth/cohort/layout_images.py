@@ -8,7 +8,7 @@ from pathlib import Path
 from anonsynth.cohort.layout_base import Claim, Layout, LayoutOptions, build_scans, label_words
 from anonsynth.cohort.layout_names import group_by_name, label_word, modality_of, split_visits
 from anonsynth.cohort.layout_tree import Tree
-from anonsynth.cohort.lookup import dataset_json, lookup_from_json
+from anonsynth.cohort.lookup import dataset_json, find_lookup
 from anonsynth.cohort.nifti import stem
 from anonsynth.cohort.sources import Refusal, SourceFindings, canonical_modality
 
@@ -47,7 +47,7 @@ def _read(tree: Tree, options: LayoutOptions) -> SourceFindings:
         Refusal(path, "the file lies neither among the images nor the labels", "move it, or name it in a table")
         for path in left
     ]
-    lookup = lookup_from_json(document)
+    lookup = find_lookup(tree.root)
     return SourceFindings(IMAGES_LABELS.words, scans, (*refusals, *doubled), lookup, label_words(labels))
 
 

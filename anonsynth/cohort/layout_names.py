@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ __all__ = [
     "TUMOUR_WORDS",
     "Named",
     "group_by_name",
+    "is_visit",
     "label_word",
     "modality_of",
     "natural_key",
@@ -88,7 +89,7 @@ def group_by_name(paths: Iterable[Path]) -> list[Named]:
     counts = Counter(token.lower() for _, token in ends.values())
     found = []
     for path, (key, token) in ends.items():
-        frequent = counts[token.lower()] >= max(2.0, COMMON * len(keys)) and not token.isdigit()
+        frequent = counts[token.lower()] >= max(2.0, COMMON * len(keys)) and not token.isdigit() and not is_visit(token)
         meant = bool(key) and (known_modality(token) or label_word(token) or frequent)
         found.append(Named(path, key, token) if meant else Named(path, names[path], ""))
     return found
@@ -110,19 +111,24 @@ def split_visits(keys: Iterable[str]) -> dict[str, tuple[str, str]]:
     return split
 
 
+def is_visit(word: str) -> bool:
+    """Tell whether a word is a date, a visit or a side.
+
+    Example:
+        >>> is_visit("ses-02"), is_visit("19960909"), is_visit("flair")
+        (True, True, False)
+    """
+    return _VISIT.fullmatch(f"_{word}") is not None
+
+
 def natural_key(name: str) -> tuple[tuple[int, int | str], ...]:
     """Return a sort key that puts `case2` before `case10`."""
     parts = re.findall(r"\d+|\D+", name)
     return tuple((0, int(part)) if part.isdigit() else (1, part.lower()) for part in parts)
 
 
-def shared_tokens(named: Iterable[Named]) -> Mapping[str, int]:
-    """Count how many keys each token follows."""
-    return Counter(entry.token.lower() for entry in named)
-
-
 def _split_visit(key: str) -> tuple[str, str]:
-    session = []
+    session: list[str] = []
     patient = key
     while match := (_VISIT.search(patient) or _BRATS_VISIT.search(patient)):
         if match.start() == 0:

@@ -73,9 +73,7 @@ def read_table(path: Path, options: LayoutOptions) -> SourceFindings:
         for kind, name in files:
             if not name or name.lower() in ("n/a", "na"):
                 continue
-            claim = Claim(
-                row[patient], row[session] if session else "", kind, path.parent / name, _group(row, group)
-            )
+            claim = Claim(row[patient], row[session] if session else "", kind, path.parent / name, _group(row, group))
             claims[claim.patient, claim.session, kind, claim.path] = claim
     scans, doubled = build_scans(claims.values())
     words = label_words(claim.path for claim in claims.values() if claim.modality is None)

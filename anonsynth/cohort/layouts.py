@@ -65,7 +65,9 @@ def find_nifti(
     own = patients or _own_patients(tree)
     if own is not None:
         findings = apply_patients(findings, read_patients(own, options.group))
-        findings = replace(findings, notes=(*findings.notes, f"patients as in {'--patients' if patients else own.name}"))
+        findings = replace(
+            findings, notes=(*findings.notes, f"patients as in {'--patients' if patients else own.name}")
+        )
     return findings
 
 

@@ -1,4 +1,4 @@
-"""What a source says of its label values: a BIDS `dseg.tsv`, a `labels.tsv`, or a Decathlon or nnU-Net `dataset.json`."""
+"""What a source says of its label values: `dseg.tsv`, `labels.tsv`, or a Decathlon or nnU-Net `dataset.json`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,23 @@ from anonsynth.cohort.model import LabelEntry, LabelKind
 from anonsynth.errors import InputError
 from anonsynth.files import read_tsv
 
-__all__ = ["dataset_json", "label_kind", "lookup_from_json", "lookup_from_tsv", "name_labels"]
+__all__ = ["dataset_json", "find_lookup", "label_kind", "lookup_from_json", "lookup_from_tsv", "name_labels"]
 
-_TUMOUR_PARTS = ("tumour", "tumor", "lesion", "oedema", "edema", "necro", "enhanc", "glioma", "metasta", "cancer", "wmh")
+TABLES = ("dseg.tsv", "labels.tsv", "label.tsv")
+
+_TUMOUR_PARTS = (
+    "tumour",
+    "tumor",
+    "lesion",
+    "oedema",
+    "edema",
+    "necro",
+    "enhanc",
+    "glioma",
+    "metasta",
+    "cancer",
+    "wmh",
+)
 MAX_LABEL = 255
 
 
@@ -43,6 +57,15 @@ def lookup_from_tsv(path: Path) -> dict[int, LabelEntry]:
             reason = "the label lookup table needs the columns index and name, with whole numbers"
             raise InputError(reason, remedy="correct the table", private_path=path)
         _add(entries, int(index), name)
+    return entries
+
+
+def find_lookup(folder: Path) -> dict[int, LabelEntry]:
+    """Return what a folder's `dataset.json`, `dseg.tsv` or `labels.tsv` says; {} if there is none."""
+    entries = lookup_from_json(dataset_json(folder))
+    for name in TABLES:
+        if (folder / name).is_file():
+            entries |= lookup_from_tsv(folder / name)
     return entries
 
 

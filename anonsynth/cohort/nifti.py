@@ -12,7 +12,7 @@ import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
 import nibabel as nib
 import numpy as np
@@ -73,9 +73,13 @@ class NiftiVolume:
                 shape = _shape(header, self.path)
                 array = _read_voxels(stream, header, shape, self.path)
         except (EOFError, zlib.error):
-            raise _refuse("the compressed file is cut short or damaged", "copy or download it again", self.path) from None
+            raise _refuse(
+                "the compressed file is cut short or damaged", "copy or download it again", self.path
+            ) from None
         except gzip.BadGzipFile:
-            raise _refuse("the compressed file fails its own checksum", "copy or download it again", self.path) from None
+            raise _refuse(
+                "the compressed file fails its own checksum", "copy or download it again", self.path
+            ) from None
         except OSError:
             raise _refuse("the file cannot be read", "check that it exists and may be read", self.path) from None
         return RawVolume(_scaled(array, header), _affine(header, self.path))
@@ -92,7 +96,7 @@ class NiftiVolume:
             start = stream.read(4)
         compressed, named_gz = start[:2] == GZIP_MAGIC, path.name.lower().endswith(".gz")
         if named_gz and not compressed:
-            raw = len(start) == 4 and 348 in (*struct.unpack("<i", start), *struct.unpack(">i", start))  # noqa: PLR2004
+            raw = len(start) == 4 and 348 in (*struct.unpack("<i", start), *struct.unpack(">i", start))
             remedy = "rename it to .nii" if raw else EXPORT_AGAIN
             raise _refuse("the file is named .nii.gz but is not compressed with gzip", remedy, path)
         if compressed and not named_gz:
@@ -107,9 +111,9 @@ def _refuse(reason: str, remedy: str, path: Path) -> InputError:
 def _read_header(stream: IO[bytes], path: Path) -> nib.Nifti1Header:
     """Parse the header without nibabel's repairs; the stream is left behind it."""
     first = stream.read(4)
-    sizes = {} if len(first) < 4 else {order: struct.unpack(order + "i", first)[0] for order in "<>"}  # noqa: PLR2004
+    sizes = {} if len(first) < 4 else {order: struct.unpack(order + "i", first)[0] for order in "<>"}
     for order, size in sizes.items():
-        kind = {348: nib.Nifti1Header, 540: nib.Nifti2Header}.get(size)
+        kind: Any = {348: nib.Nifti1Header, 540: nib.Nifti2Header}.get(size)
         if kind is None:
             continue
         block = first + stream.read(size - 4)
@@ -120,23 +124,23 @@ def _read_header(stream: IO[bytes], path: Path) -> nib.Nifti1Header:
         if magic in (b"ni1", b"ni2"):
             raise _refuse("the file is the header of a .hdr/.img pair", "convert the pair to one .nii.gz", path)
         if magic in (b"n+1", b"n+2"):
-            return header
+            return cast("nib.Nifti1Header", header)
     raise _refuse("the file is not NIfTI, whatever its name says", EXPORT_AGAIN, path)
 
 
 def _shape(header: nib.Nifti1Header, path: Path) -> tuple[int, int, int]:
     count = int(header["dim"][0])
-    if not 1 <= count <= 7:  # noqa: PLR2004 - the format's own limit
+    if not 1 <= count <= 7:
         raise _refuse(f"the header says the image has {count} axes", EXPORT_AGAIN, path)
     lengths = [int(length) for length in header["dim"][1 : count + 1]]
     if min(lengths) < 1:
         raise _refuse("the image has no voxels", EXPORT_AGAIN, path)
-    while len(lengths) > 3 and lengths[-1] == 1:  # noqa: PLR2004
+    while len(lengths) > 3 and lengths[-1] == 1:
         lengths.pop()
-    if len(lengths) > 3:  # noqa: PLR2004
+    if len(lengths) > 3:
         many = math.prod(lengths[3:])
         raise _refuse(f"the image is {len(lengths)}-D with {many} volumes", "export one 3-D file per volume", path)
-    if len(lengths) < 3 or min(lengths) == 1:  # noqa: PLR2004
+    if len(lengths) < 3 or min(lengths) == 1:
         raise _refuse("the image is 2-D, a single slice", "give the whole 3-D volume", path)
     if math.prod(lengths) > MAX_VOXELS:
         raise _refuse(f"the header promises more than {MAX_VOXELS:,} voxels", "crop or down-sample the volume", path)
@@ -161,18 +165,18 @@ def _read_voxels(
     if size > holds:
         raise _refuse("the file holds far fewer voxels than its header promises", EXPORT_AGAIN, path)
     stream.seek(max(offset, int(header["sizeof_hdr"]) + 4))
-    buffer = memoryview(np.empty(size, np.uint8))  # untouched pages cost nothing until they are filled
+    voxels = np.empty(size, np.uint8)  # untouched pages cost nothing until they are filled
     filled = 0
     while filled < size:
         got = stream.read(min(CHUNK, size - filled))
         if not got:
             raise _refuse("the file holds fewer voxels than its header promises", EXPORT_AGAIN, path)
-        buffer[filled : filled + len(got)] = got
+        voxels[filled : filled + len(got)] = np.frombuffer(got, np.uint8)
         filled += len(got)
     for _ in range(64):  # on to the end, where gzip keeps its checksum; what follows the voxels is not used
         if not stream.read(CHUNK):
             break
-    return np.frombuffer(buffer, dtype).reshape(shape, order="F")
+    return np.asarray(voxels.view(dtype).reshape(shape, order="F"))
 
 
 def _scaled(array: npt.NDArray[np.generic], header: nib.Nifti1Header) -> npt.NDArray[np.generic]:
@@ -183,8 +187,9 @@ def _scaled(array: npt.NDArray[np.generic], header: nib.Nifti1Header) -> npt.NDA
     intercept = intercept if np.isfinite(intercept) else 0.0
     if (slope, intercept) == (1.0, 0.0):
         return native
-    kind = np.float32 if native.dtype.itemsize <= 2 else np.float64  # noqa: PLR2004 - 16 bits fit a float32
-    return native.astype(kind) * kind(slope) + kind(intercept)
+    if native.dtype.itemsize > 2:
+        return native.astype(np.float64) * slope + intercept
+    return np.asarray(native.astype(np.float32) * np.float32(slope) + np.float32(intercept))
 
 
 def _affine(header: nib.Nifti1Header, path: Path) -> npt.NDArray[np.float64]:
@@ -206,6 +211,6 @@ def checked_affine(affine: npt.NDArray[np.float64], path: Path) -> npt.NDArray[n
     columns = affine[:3, :3]
     lengths = np.linalg.norm(columns, axis=0)
     flat = not np.isfinite(affine).all() or (lengths <= 0).any()
-    if flat or abs(np.linalg.det(columns / lengths)) < 1e-3:  # noqa: PLR2004 - the axes nearly lie in one plane
+    if flat or abs(np.linalg.det(columns / lengths)) < 1e-3:
         raise _refuse("the affine in the header is singular", "correct the header's sform", path)
     return affine

@@ -29,10 +29,14 @@ def normalise(array: npt.NDArray[np.generic], foreground: npt.NDArray[np.bool_],
     Raises:
         InputError: If the foreground has no contrast.
     """
-    low, high = (float(value) for value in np.percentile(array[foreground], PERCENTILES))
+    values = array.astype(np.float32)
+    low, high = (float(value) for value in np.percentile(values[foreground], PERCENTILES))
     if not high > low:
-        low, high = float(array.min()), float(array.max())
+        low, high = float(values.min()), float(values.max())
     if not np.isfinite(high - low) or not high > low:
         raise InputError("the image has no contrast", remedy="export it again", private_path=path)
-    scaled = (array.astype(np.float32) - np.float32(low)) / np.float32(high - low)
-    return np.clip(scaled, 0.0, 1.0, dtype=np.float32) * foreground
+    values -= np.float32(low)
+    values /= np.float32(high - low)
+    np.clip(values, 0.0, 1.0, out=values)
+    values[~foreground] = 0.0
+    return values

@@ -33,9 +33,7 @@ def spacing_of(affine: npt.NDArray[np.float64]) -> tuple[float, float, float]:
     return (float(x), float(y), float(z))
 
 
-def corners(
-    affine: npt.NDArray[np.float64], low: tuple[int, ...], high: tuple[int, ...]
-) -> npt.NDArray[np.float64]:
+def corners(affine: npt.NDArray[np.float64], low: tuple[int, ...], high: tuple[int, ...]) -> npt.NDArray[np.float64]:
     """Return the (8, 3) outer corners (RAS+ mm) of the block of voxels `low` ≤ index < `high`."""
     faces = [(start - 0.5, end - 0.5) for start, end in zip(low, high, strict=True)]
     return np.array([affine[:3, :3] @ corner + affine[:3, 3] for corner in product(*faces)])

@@ -7,7 +7,6 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from anonsynth.cohort.foreground import bounding_box, find_foreground
 from anonsynth.cohort.geometry import FloatVolume, Grid
@@ -77,5 +76,3 @@ def prepare_scan(
 
 def _digest(files: Iterator[Path] | tuple[Path, ...]) -> str:
     return hashlib.sha256("\n".join(sha256_file(path) for path in files).encode("ascii")).hexdigest()
-
-

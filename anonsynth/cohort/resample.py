@@ -61,9 +61,7 @@ def resample_label(label: LabelVolume, affine: npt.NDArray[np.float64], grid: Gr
     return winner * _inside(label.shape, step, grid.shape)
 
 
-def field_of_view(
-    shape: tuple[int, ...], affine: npt.NDArray[np.float64], grid: Grid
-) -> npt.NDArray[np.bool_]:
+def field_of_view(shape: tuple[int, ...], affine: npt.NDArray[np.float64], grid: Grid) -> npt.NDArray[np.bool_]:
     """Return the (X, Y, Z) mask of grid voxels whose centre lies within the volume."""
     return _inside(shape, np.linalg.inv(affine) @ grid.affine, grid.shape)
 

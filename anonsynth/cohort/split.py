@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from anonsynth.cohort.model import Split
 from anonsynth.errors import UsageError
 from anonsynth.seeds import stream
 
-__all__ = ["pseudonyms", "split_patients"]
+__all__ = ["check_fraction", "pseudonyms", "split_patients"]
 
 
-def pseudonyms(patients: Mapping[str, str] | list[str], seed: int) -> dict[str, str]:
+def pseudonyms(patients: Iterable[str], seed: int) -> dict[str, str]:
     """Return `P0001`, `P0002`, ... for the source's patient keys, in an order that only the seed knows.
 
     Args:
@@ -21,6 +21,13 @@ def pseudonyms(patients: Mapping[str, str] | list[str], seed: int) -> dict[str, 
     keys = sorted(patients)
     order = stream(seed, "pseudonyms").permutation(len(keys))
     return {keys[index]: f"P{number:04d}" for number, index in enumerate(order, start=1)}
+
+
+def check_fraction(fraction: float) -> None:
+    """Raise UsageError if a holdout's share is not between 0 and 1."""
+    if not 0 < fraction < 1:
+        msg = f"--holdout needs a share above 0 and below 1, got {fraction:g}"
+        raise UsageError(msg)
 
 
 def split_patients(groups: Mapping[str, str], fraction: float, seed: int) -> dict[str, Split]:
@@ -37,9 +44,7 @@ def split_patients(groups: Mapping[str, str], fraction: float, seed: int) -> dic
     Raises:
         UsageError: If `fraction` is not between 0 and 1.
     """
-    if not 0 < fraction < 1:
-        msg = f"--holdout needs a share above 0 and below 1, got {fraction:g}"
-        raise UsageError(msg)
+    check_fraction(fraction)
     rng = stream(seed, "split")
     members: dict[str, list[str]] = {}
     for patient in sorted(groups):

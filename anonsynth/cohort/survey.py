@@ -103,14 +103,14 @@ class _Frame:
 
 def read_image(source: VolumeSource) -> RawVolume:
     """Read an image, check it, and turn it to RAS+ axes; raise InputError with one sentence."""
-    raw = _read(source)
+    raw = source.read()
     check_image(raw, source.path)
     return to_ras(raw)
 
 
 def read_label(source: VolumeSource, known: Collection[int]) -> tuple[LabelVolume, npt.NDArray[np.float64]]:
     """Read a label map, check it, turn it to RAS+ axes; return (X, Y, Z) uint8 and its affine."""
-    raw = _read(source)
+    raw = source.read()
     turned = to_ras(RawVolume(check_label(raw, source.path, known), raw.affine))
     return turned.array.astype(np.uint8, copy=False), turned.affine
 
@@ -130,11 +130,12 @@ def survey_scan(scan: SourceScan, known: Collection[int]) -> ScanSurvey:
             refusals.append(_row(source, error))
     if frame.body is None or frame.spacing is None:
         if scan.label is not None:
-            error = InputError("the label map's image cannot be used", remedy="mend the image first")
-            refusals.append(_row(scan.label, error))
+            orphan = InputError("the label map's image cannot be used", remedy="mend the image first")
+            refusals.append(_row(scan.label, orphan))
         return ScanSurvey(refusals=tuple(refusals))
     centre = (frame.body[0] + frame.body[1]) / 2
-    values, labelled, has_label = (), np.zeros(3), False
+    values: tuple[int, ...] = ()
+    labelled, has_label = np.zeros(3), False
     if scan.label is not None:
         try:
             values, labelled = _look_label(scan.label, frame, centre, known)
@@ -154,6 +155,14 @@ def survey_scan(scan: SourceScan, known: Collection[int]) -> ScanSurvey:
 
 
 def _look(modality: str, source: VolumeSource, frame: _Frame) -> VolumeSurvey:
+    try:
+        return _look_image(modality, source, frame)
+    except (ArithmeticError, IndexError, ValueError, MemoryError):  # one odd file must not end the others' ingest
+        remedy = "open it in a viewer and export it again"
+        raise InputError("the image cannot be prepared", remedy=remedy, private_path=source.path) from None
+
+
+def _look_image(modality: str, source: VolumeSource, frame: _Frame) -> VolumeSurvey:
     raw = read_image(source)
     shape = raw.array.shape
     field = box_of(raw.affine, (0, 0, 0), shape)
@@ -192,13 +201,6 @@ def _look_label(
     low, high = box_of(affine, *bounding_box(label > 0))
     reach = np.maximum(np.abs(low - centre), np.abs(high - centre))
     return values, 2 * reach + np.array(spacing_of(affine))  # a grid is shifted by up to half a voxel onto a scan's own
-
-
-def _read(source: VolumeSource) -> RawVolume:
-    try:
-        return source.read()
-    except MemoryError:
-        raise InputError("the volume does not fit in memory", remedy="crop it", private_path=source.path) from None
 
 
 def _row(source: VolumeSource, error: InputError) -> RefusalRow:

@@ -22,9 +22,7 @@ def command(
     max_voxels: int = typer.Option(2**18, min=64, help="Largest grid that is inferred."),
     holdout: float = typer.Option(0.2, help="Share of the patients that is never trained on."),
     seed: int = typer.Option(0, help="Of pseudonyms and split."),
-    layout: str = typer.Option(
-        "auto", help="auto, table, dicom, images-labels, bids, patient-folders or flat."
-    ),
+    layout: str = typer.Option("auto", help="auto, table, dicom, images-labels, bids, patient-folders or flat."),
     modality: str = typer.Option(None, help="Name of a single modality that the files do not name."),
     group: str = typer.Option(None, help="Column of the site or group over which the holdout is balanced."),
     force: bool = typer.Option(False, "--force", help="Discard the cohort in the folder and begin anew."),
