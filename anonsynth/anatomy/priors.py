@@ -45,10 +45,25 @@ class DrawnLabel:
 class LabelPrior(Protocol):
     """What new label maps are drawn from."""
 
-    name: str
-    guarantee: Guarantee
-    grid: Grid
-    labels: tuple[LabelEntry, ...]
+    @property
+    def name(self) -> str:
+        """Name of the prior."""
+        ...
+
+    @property
+    def guarantee(self) -> Guarantee:
+        """What drawing from it costs the cohort's patients."""
+        ...
+
+    @property
+    def grid(self) -> Grid:
+        """Grid of the label maps."""
+        ...
+
+    @property
+    def labels(self) -> tuple[LabelEntry, ...]:
+        """Labels that can be drawn."""
+        ...
 
     def draw(self, rng: np.random.Generator) -> DrawnLabel:
         """Draw one label map; the same generator state gives the same map."""

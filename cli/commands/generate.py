@@ -1,12 +1,33 @@
-"""`anonsynth generate`."""
+"""`anonsynth generate`: a substitute cohort from a model."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import typer
 
-EXAMPLE = "Example: anonsynth generate"
-app = typer.Typer()
+from anonsynth.cli.output import emit, progress, say
+
+EXAMPLE = "Example: anonsynth generate model --out synthetic -n 50"
 
 
-def command() -> None:
-    """(being written)."""
+def command(
+    model: Path = typer.Argument(help="Folder that `anonsynth train` wrote."),
+    out: Path = typer.Option(..., "--out", help="Folder of the substitute cohort."),
+    count: int = typer.Option(50, "-n", "--count", min=1, max=99_999, help="Substitute patients."),
+    styles: int = typer.Option(1, "--styles", min=1, max=99, help="Scans of each: one label map, several styles."),
+    seed: int = typer.Option(0, "--seed", min=0, help="The one seed."),
+    device: str = typer.Option("auto", "--device", help="auto, cpu or cuda."),
+    json: bool = typer.Option(False, "--json", help="Print one JSON object on stdout."),
+) -> None:
+    """Write a substitute cohort with its label maps, as BIDS."""
+    from anonsynth.release.substitute import generate
+    from anonsynth.synthesis.settings import GenerateSettings
+
+    settings = GenerateSettings(model=model, out=out, count=count, styles=styles, seed=seed)
+    with progress() as shown:
+        generate(settings, shown, device=device)
+    if json:
+        emit({"schema": "anonsynth/generate-result/1", "patients": count, "scans": count * styles, "seed": seed})
+    say(f"{count} substitute patients are in {out}; it has not been audited and must not leave.")
+    say(f"Next: anonsynth audit {out} --cohort COHORT --out AUDIT")

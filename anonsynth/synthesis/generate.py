@@ -1,0 +1,105 @@
+"""Generation: a label map from the prior, style codes from a normal distribution, images from the generator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from anonsynth.cohort.geometry import FloatVolume, LabelVolume
+from anonsynth.errors import InputError
+from anonsynth.files import sha256_file
+from anonsynth.seeds import stream, stream_seed
+from anonsynth.synthesis.checkpoint import load_weights
+from anonsynth.synthesis.device import pick_device
+from anonsynth.synthesis.label_source import open_prior
+from anonsynth.synthesis.label_to_mri import render
+from anonsynth.synthesis.model import GENERATOR_FILE, ModelInfo, open_model
+from anonsynth.synthesis.networks import Translator
+from anonsynth.synthesis.vocabulary import coordinates
+
+__all__ = ["GeneratedScan", "SubstitutePatient", "generate_patients"]
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratedScan:
+    """One generated scan.
+
+    Attributes:
+        image: (C, X, Y, Z) float32 in [0, 1], modalities in the model's order.
+        style_seed: Seed of its style code and noise.
+    """
+
+    image: FloatVolume
+    style_seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class SubstitutePatient:
+    """A patient that does not exist: one label map, one or more scans of it.
+
+    Attributes:
+        index: From 1.
+        label: (X, Y, Z) uint8 in the cohort's label values.
+        recipe: How the label map was drawn.
+        scans: The scans.
+    """
+
+    index: int
+    label: LabelVolume
+    recipe: dict[str, float | str]
+    scans: tuple[GeneratedScan, ...]
+
+
+def generate_patients(
+    model_folder: Path, indices: list[int], *, styles: int, seed: int, device_name: str = "auto"
+) -> Iterator[SubstitutePatient]:
+    """Yield substitute patients one at a time; patient `i` depends on the model, the seed and `i` only.
+
+    Args:
+        model_folder: What `anonsynth train` wrote.
+        indices: Which substitute patients, from 1.
+        styles: Scans of each.
+        seed: The one seed.
+        device_name: `auto`, `cpu` or `cuda`.
+
+    Raises:
+        InputError: If the model is unfinished, or its weights are not those its card names.
+    """
+    info = open_model(model_folder)
+    if sha256_file(model_folder / GENERATOR_FILE) != info.generator_sha256:
+        raise InputError("the generator's weights are not those that model.json names", remedy="train the model again")
+    device = pick_device(device_name)
+    generator = _generator(info, model_folder, device)
+    prior = open_prior(info.source, info.grid.grid, model_folder)
+    place = coordinates(info.grid.shape)[None].to(device)
+    for index in indices:
+        drawn = prior.draw(stream(seed, "label map", index))
+        classes = torch.from_numpy(np.ascontiguousarray(drawn.label))[None].to(device)
+        scans = tuple(
+            _scan(generator, classes, place, info, stream_seed(seed, "style", index, number))
+            for number in range(1, styles + 1)
+        )
+        yield SubstitutePatient(index, info.source.vocabulary.label_map(drawn.label), drawn.recipe, scans)
+
+
+@torch.no_grad()
+def _scan(
+    generator: Translator, classes: torch.Tensor, place: torch.Tensor, info: ModelInfo, style_seed: int
+) -> GeneratedScan:
+    noise = torch.Generator().manual_seed(style_seed)
+    style = torch.randn(1, info.settings.style, generator=noise).to(place)
+    image = render(generator, classes, place, style, info.source.vocabulary, noise)[0]
+    return GeneratedScan(image.cpu().numpy().astype(np.float32), style_seed)
+
+
+def _generator(info: ModelInfo, folder: Path, device: torch.device) -> Translator:
+    settings = info.settings
+    generator = Translator(
+        info.source.vocabulary.channels, len(info.modalities), width=settings.width, style=settings.style
+    )
+    load_weights(folder / GENERATOR_FILE, generator)
+    return generator.to(device).eval()

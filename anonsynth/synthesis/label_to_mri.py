@@ -1,0 +1,171 @@
+"""Label → MRI, the direction that writes scans: one loop, to be read from top to bottom."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from anonsynth.progress import Progress
+from anonsynth.seeds import stream_seed
+from anonsynth.synthesis.checkpoint import load_checkpoint, save_checkpoint, update_mean
+from anonsynth.synthesis.data import Batch, BatchSource, prefetched
+from anonsynth.synthesis.losses import critic_hinge, feature_matching, generator_hinge, masked_l1, style_divergence
+from anonsynth.synthesis.networks import Discriminator, StyleEncoder, Translator
+from anonsynth.synthesis.settings import PerformanceSettings, TrainSettings
+from anonsynth.synthesis.vocabulary import Vocabulary, condition_tensor
+
+__all__ = ["LabelToMRI", "render", "train_label_to_mri"]
+
+HISTORY_EVERY = 10
+
+
+@dataclass(frozen=True)
+class LabelToMRI:
+    """The networks of this direction; `mean` is the running mean that generation uses."""
+
+    generator: Translator
+    mean: Translator
+    encoder: StyleEncoder
+    critic: Discriminator
+
+    @classmethod
+    def new(cls, vocabulary: Vocabulary, modalities: int, settings: TrainSettings) -> LabelToMRI:
+        """Make untrained networks from the seed."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(stream_seed(settings.seed, "weights"))
+            generator = Translator(vocabulary.channels, modalities, width=settings.width, style=settings.style)
+            encoder = StyleEncoder(modalities, width=settings.width, style=settings.style)
+            critic = Discriminator(vocabulary.channels, modalities, width=settings.width)
+        return cls(generator, copy.deepcopy(generator).requires_grad_(False), encoder, critic)
+
+    def parts(self) -> dict[str, nn.Module]:
+        """Name every network, for checkpoints."""
+        return {"generator": self.generator, "mean": self.mean, "encoder": self.encoder, "critic": self.critic}
+
+
+def render(
+    generator: Translator, classes: Tensor, place: Tensor, style: Tensor, vocabulary: Vocabulary, noise: torch.Generator
+) -> Tensor:
+    """Write images for class maps.
+
+    Args:
+        generator: The translator of this direction.
+        classes: (B, X, Y, Z) class maps.
+        place: (B, 3, X, Y, Z) coordinates.
+        style: (B, S) style codes.
+        vocabulary: Names the classes.
+        noise: Source of the noise.
+
+    Returns:
+        (B, C, X, Y, Z) in [0, 1], 0 outside the field of view.
+    """
+    image: Tensor = generator(condition_tensor(classes, place, vocabulary), style, noise).sigmoid()
+    return image * (classes > 0)[:, None]
+
+
+def train_label_to_mri(
+    networks: LabelToMRI,
+    source: BatchSource,
+    vocabulary: Vocabulary,
+    settings: TrainSettings,
+    performance: PerformanceSettings,
+    device: torch.device,
+    checkpoint: Path,
+    progress: Progress,
+) -> list[dict[str, float]]:
+    """Train for `settings.steps` steps, going on from `checkpoint` where there is one; return the losses.
+
+    Even steps reconstruct a scan from its label map and its own inferred style; odd steps draw the style from the
+    normal distribution that generation draws it from, so that the discriminator judges what will be generated.
+    """
+    for part in networks.parts().values():
+        part.to(device)
+    writer = torch.optim.Adam(
+        [*networks.generator.parameters(), *networks.encoder.parameters()], lr=settings.rate, betas=(0.5, 0.99)
+    )
+    judge = torch.optim.Adam(networks.critic.parameters(), lr=settings.rate, betas=(0.5, 0.99))
+    optimisers: dict[str, torch.optim.Optimizer] = {"writer": writer, "judge": judge}
+    start, history = load_checkpoint(checkpoint, networks.parts(), optimisers)
+    saved = time.monotonic()
+
+    for step, cpu_batch in prefetched(source, start, settings.steps):
+        batch = cpu_batch.to(device)
+        rate = settings.rate * (0.1 + 0.45 * (1 + math.cos(math.pi * step / settings.steps)))
+        for optimiser in optimisers.values():
+            optimiser.param_groups[0]["lr"] = rate
+        noise = torch.Generator().manual_seed(stream_seed(settings.seed, "noise", step))
+        condition = condition_tensor(batch.classes, batch.place, vocabulary)
+
+        # 1. Write a scan for every label map of the batch.
+        reconstructing = step % 2 == 0
+        style, divergence = _style(networks.encoder, batch, settings.style, noise, infer=reconstructing)
+        fake = render(networks.generator, batch.classes, batch.place, style, vocabulary, noise) * batch.known
+
+        # 2. Teach the discriminator to tell it from the real one. It sees both through the same random contrast,
+        #    which keeps a few dozen patients from being learnt by heart (Zhao et al. 2020, arXiv 2006.10738).
+        seen_real, seen_fake = _same_contrast(batch.image, fake, batch.known, noise)
+        real_logits, _ = networks.critic(condition, seen_real)
+        fake_logits, _ = networks.critic(condition, seen_fake.detach())
+        critic_loss = critic_hinge(real_logits, fake_logits)
+        judge.zero_grad(set_to_none=True)
+        critic_loss.backward()
+        judge.step()
+
+        # 3. Teach the generator to pass.
+        networks.critic.requires_grad_(False)
+        fake_logits, fake_features = networks.critic(condition, seen_fake)
+        adversarial = generator_hinge(fake_logits)
+        loss = adversarial
+        losses = {"critic": critic_loss, "adversarial": adversarial}
+        if reconstructing:
+            with torch.no_grad():
+                _, real_features = networks.critic(condition, seen_real)
+            losses["matching"] = feature_matching(real_features, fake_features)
+            losses["l1"] = masked_l1(batch.image, fake, batch.known)
+            losses["style"] = divergence
+            loss = (
+                loss
+                + settings.matching_weight * losses["matching"]
+                + settings.l1_weight * losses["l1"]
+                + settings.kl_weight * losses["style"]
+            )
+        writer.zero_grad(set_to_none=True)
+        loss.backward()
+        writer.step()
+        networks.critic.requires_grad_(True)
+        update_mean(networks.mean, networks.generator, settings.ema_decay, step)
+
+        # 4. Tell, and remember.
+        if reconstructing and step % HISTORY_EVERY == 0:
+            history.append({"step": float(step)} | {name: value.item() for name, value in losses.items()})
+        note = " ".join(f"{name} {value:.3f}" for name, value in history[-1].items() if name != "step")
+        progress.step("training label → MRI", step + 1, settings.steps, note)
+        if time.monotonic() - saved >= performance.checkpoint_seconds or step + 1 == settings.steps:
+            save_checkpoint(checkpoint, step + 1, networks.parts(), optimisers, history)
+            saved = time.monotonic()
+    return history
+
+
+def _style(
+    encoder: StyleEncoder, batch: Batch, length: int, noise: torch.Generator, *, infer: bool
+) -> tuple[Tensor, Tensor]:
+    """Return style codes (B, S), inferred from the batch or drawn, and their divergence from the normal."""
+    drawn = torch.randn(batch.image.shape[0], length, generator=noise).to(batch.image)
+    if not infer:
+        return drawn, batch.image.new_zeros(())
+    mean, log_variance = encoder(batch.image, batch.known)
+    return mean + (0.5 * log_variance).exp() * drawn, style_divergence(mean, log_variance)
+
+
+def _same_contrast(real: Tensor, fake: Tensor, known: Tensor, noise: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Change brightness and contrast of both batches (B, C, X, Y, Z) in the same random way."""
+    size = (real.shape[0], real.shape[1], 1, 1, 1)
+    gain = (1 + 0.2 * torch.randn(size, generator=noise)).to(real)
+    lift = (0.1 * torch.randn(size, generator=noise)).to(real)
+    return (real * gain + lift) * known, (fake * gain + lift) * known

@@ -1,0 +1,69 @@
+"""A trained model's folder: what is in it, and the card that says what it is.
+
+    MODEL/model.json                   ModelInfo
+    MODEL/generator.safetensors        label → MRI, running mean of the weights
+    MODEL/mri_to_label.safetensors     where anatomy was filled in; trained on public anatomy only
+    MODEL/shape_prior.safetensors      where the prior is a shape model; no guarantee
+    MODEL/model_card.md                for people
+    MODEL/training.png, history.json   how training went
+
+Zone: spending. A model trained without a guarantee is as private as the cohort.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from anonsynth.anatomy.priors import Guarantee
+from anonsynth.cohort.model import GridInfo
+from anonsynth.errors import InputError
+from anonsynth.files import UNFINISHED, read_json
+from anonsynth.synthesis.label_source import LabelSource
+from anonsynth.synthesis.settings import TrainSettings
+
+__all__ = ["GENERATOR_FILE", "MODEL_FILE", "ModelInfo", "open_model"]
+
+MODEL_FILE = "model.json"
+GENERATOR_FILE = "generator.safetensors"
+
+
+class ModelInfo(BaseModel):
+    """`model.json`: everything that generation needs, and everything that was spent.
+
+    Attributes:
+        guarantee: What holds for the patients: the weakest of all steps.
+        unprotected: What was read from private data without a mechanism, in words.
+        cohort_sha256: Hash of the cohort's tables that the model was trained on.
+        generator_sha256: Hash of the generator's weights.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    schema_: str = Field(default="anonsynth/model/1", alias="schema")
+    anonsynth: str
+    settings: TrainSettings
+    settings_sha256: str
+    policy: str
+    modalities: tuple[str, ...]
+    grid: GridInfo
+    source: LabelSource
+    guarantee: Guarantee
+    unprotected: tuple[str, ...]
+    patients: int
+    scans: int
+    cohort_sha256: str
+    generator_sha256: str
+    seconds: float
+    machine: str
+
+
+def open_model(folder: Path) -> ModelInfo:
+    """Open a model that `anonsynth train` wrote; raise InputError if it is none or unfinished."""
+    if (folder / UNFINISHED).exists():
+        raise InputError("the model is unfinished", remedy="run the same `anonsynth train` again; it resumes")
+    try:
+        return ModelInfo.model_validate(read_json(folder / MODEL_FILE))
+    except ValidationError:
+        raise InputError("model.json does not hold what it should", remedy="train the model again") from None

@@ -1,0 +1,194 @@
+"""MRI → label, the direction that learns anatomy where it is labelled and fills it in where only tumours are."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from anonsynth.anatomy.contrast import random_contrast
+from anonsynth.anatomy.priors import LabelPrior
+from anonsynth.cohort.geometry import FloatVolume, LabelVolume
+from anonsynth.progress import Progress
+from anonsynth.seeds import stream, stream_seed
+from anonsynth.synthesis.checkpoint import load_checkpoint, save_checkpoint
+from anonsynth.synthesis.data import Batch, BatchSource, prefetched
+from anonsynth.synthesis.losses import critic_hinge, generator_hinge, segmentation_loss
+from anonsynth.synthesis.networks import Discriminator, Translator
+from anonsynth.synthesis.settings import PerformanceSettings, TrainSettings
+
+__all__ = ["MRIToLabel", "OneModality", "SimulatedPairs", "class_probabilities", "train_mri_to_label"]
+
+ADVERSARIAL_WEIGHT = 0.05
+
+
+@dataclass(frozen=True)
+class MRIToLabel:
+    """The networks of this direction: one image in, class logits out, and a discriminator of (image, class map)."""
+
+    generator: Translator
+    critic: Discriminator
+    classes: int
+
+    @classmethod
+    def new(cls, classes: int, settings: TrainSettings) -> MRIToLabel:
+        """Make untrained networks from the seed."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(stream_seed(settings.seed, "weights of labels"))
+            generator = Translator(1, classes, width=settings.width, style=1)
+            critic = Discriminator(1, classes, width=settings.width // 2)
+        return cls(generator, critic, classes)
+
+    def parts(self) -> dict[str, nn.Module]:
+        """Name every network, for checkpoints."""
+        return {"generator": self.generator, "critic": self.critic}
+
+
+class SimulatedPairs:
+    """Class maps of the public prior under random contrast: a patient's voxel is never read (Billot et al. 2023).
+
+    Args:
+        prior: Draws class maps; `labels` gives the label value of each for the contrast model.
+        atlas_values: (class, atlas value) pairs, to name tissues to the contrast model.
+        maps: Number of maps drawn; each is seen under many contrasts.
+        size: Scans in a batch.
+        seed: Where the randomness comes from.
+        progress: Shows the drawing.
+    """
+
+    def __init__(
+        self,
+        prior: LabelPrior,
+        atlas_values: Sequence[tuple[int, int]],
+        *,
+        maps: int,
+        size: int,
+        seed: int,
+        progress: Progress,
+    ) -> None:
+        self._grid = prior.grid
+        self._size = size
+        self._seed = seed
+        self._tissue = np.zeros(256, np.uint8)
+        for index, value in atlas_values:
+            self._tissue[index] = value
+        draws = progress.track(range(maps), total=maps, what="drawing public anatomy")
+        self._maps = [prior.draw(stream(seed, "simulated map", index)).label for index in draws]
+
+    def batch(self, step: int) -> Batch:
+        """Return the batch of `step`."""
+        rng = stream(self._seed, "simulated pair", step)
+        images, maps = [], []
+        for _ in range(self._size):
+            classes = self._maps[int(rng.integers(len(self._maps)))]
+            if rng.random() < 0.5:
+                classes = np.ascontiguousarray(classes[::-1])
+            image = random_contrast(self._tissue[classes], self._grid, rng) * (classes > 0)
+            images.append(torch.from_numpy(image.astype(np.float32))[None])
+            maps.append(torch.from_numpy(classes))
+        batch, truth = torch.stack(images), torch.stack(maps)
+        known = (truth > 0)[:, None].float()
+        return Batch(batch, known, truth, batch.new_zeros(batch.shape[0], 3, *batch.shape[2:]))
+
+
+@dataclass(frozen=True)
+class OneModality:
+    """A source of real pairs, showing one random acquired modality of each scan."""
+
+    source: BatchSource
+    seed: int
+
+    def batch(self, step: int) -> Batch:
+        """Return the batch of `step`."""
+        rng = stream(self.seed, "modality", step)
+        full = self.source.batch(step)
+        acquired = full.known.flatten(2).amax(2) > 0
+        chosen = [int(rng.choice(np.nonzero(row.numpy())[0])) for row in acquired]
+        index = torch.arange(len(chosen)), torch.tensor(chosen)
+        return Batch(full.image[index][:, None], full.known[index][:, None], full.classes, full.place)
+
+
+def train_mri_to_label(
+    networks: MRIToLabel,
+    source: BatchSource,
+    settings: TrainSettings,
+    performance: PerformanceSettings,
+    device: torch.device,
+    checkpoint: Path,
+    progress: Progress,
+) -> list[dict[str, float]]:
+    """Train for `settings.label_steps` steps, going on from `checkpoint` where there is one; return the losses."""
+    for part in networks.parts().values():
+        part.to(device)
+    writer = torch.optim.Adam(networks.generator.parameters(), lr=2 * settings.rate, betas=(0.9, 0.99))
+    judge = torch.optim.Adam(networks.critic.parameters(), lr=settings.rate, betas=(0.5, 0.99))
+    optimisers: dict[str, torch.optim.Optimizer] = {"writer": writer, "judge": judge}
+    start, history = load_checkpoint(checkpoint, networks.parts(), optimisers)
+    saved = time.monotonic()
+
+    for step, cpu_batch in prefetched(source, start, settings.label_steps):
+        batch = cpu_batch.to(device)
+        fall = 0.05 + 0.475 * (1 + math.cos(math.pi * step / settings.label_steps))
+        writer.param_groups[0]["lr"] = 2 * settings.rate * fall
+
+        # 1. Name every voxel.
+        logits = networks.generator(batch.image)
+        fake = logits.softmax(1)
+        real = functional.one_hot(batch.classes.long(), networks.classes).movedim(-1, 1).float()
+
+        # 2. Teach the discriminator what anatomy looks like: a true map is soft at no voxel, so it is blurred a
+        #    little, lest sharpness alone give it away.
+        real_logits, _ = networks.critic(batch.image, _soften(real))
+        fake_logits, _ = networks.critic(batch.image, _soften(fake.detach()))
+        critic_loss = critic_hinge(real_logits, fake_logits)
+        judge.zero_grad(set_to_none=True)
+        critic_loss.backward()
+        judge.step()
+
+        # 3. Teach the generator to be right, and to be anatomy.
+        networks.critic.requires_grad_(False)
+        fake_logits, _ = networks.critic(batch.image, _soften(fake))
+        right = segmentation_loss(logits, batch.classes)
+        loss = right + ADVERSARIAL_WEIGHT * generator_hinge(fake_logits)
+        writer.zero_grad(set_to_none=True)
+        loss.backward()
+        writer.step()
+        networks.critic.requires_grad_(True)
+
+        # 4. Tell, and remember.
+        if step % 10 == 0:
+            history.append({"step": float(step), "critic": critic_loss.item(), "segmentation": right.item()})
+        note = " ".join(f"{name} {value:.3f}" for name, value in history[-1].items() if name != "step")
+        progress.step("training MRI → label", step + 1, settings.label_steps, note)
+        if time.monotonic() - saved >= performance.checkpoint_seconds or step + 1 == settings.label_steps:
+            save_checkpoint(checkpoint, step + 1, networks.parts(), optimisers, history)
+            saved = time.monotonic()
+    return history
+
+
+@torch.no_grad()
+def class_probabilities(
+    generator: Translator, image: FloatVolume, present: npt.NDArray[np.bool_], device: torch.device
+) -> npt.NDArray[np.float32]:
+    """Return class probabilities (K, X, Y, Z), the mean over the acquired modalities of `image` (C, X, Y, Z)."""
+    channels = torch.from_numpy(image[present])[:, None].to(device)
+    total = torch.stack([generator(one[None]).softmax(1)[0] for one in channels]).mean(0)
+    result: npt.NDArray[np.float32] = total.cpu().numpy()
+    return result
+
+
+def most_likely(probability: npt.NDArray[np.float32], fov: npt.NDArray[np.bool_]) -> LabelVolume:
+    """Return the most likely class (X, Y, Z) inside the field of view other than the outside; 0 outside it."""
+    return np.where(fov, probability[1:].argmax(0) + 1, 0).astype(np.uint8)
+
+
+def _soften(maps: Tensor) -> Tensor:
+    return functional.avg_pool3d(maps, 3, stride=1, padding=1)

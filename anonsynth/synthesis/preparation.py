@@ -1,0 +1,214 @@
+"""Before training: a class map for every labelled training scan, and the prior that new ones will be drawn from.
+
+Class maps of patients are private, so they are written into the cohort's folder, never into the model's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy import ndimage
+
+from anonsynth.anatomy.context import context_map
+from anonsynth.anatomy.shape import ShapeModel, fit_shape_model, load_shape_model, save_shape_model
+from anonsynth.cohort.geometry import Grid, LabelVolume
+from anonsynth.cohort.model import ScanRecord, Split
+from anonsynth.cohort.store import Cohort
+from anonsynth.errors import InputError
+from anonsynth.files import replacing
+from anonsynth.progress import Progress
+from anonsynth.synthesis.checkpoint import load_weights, save_weights
+from anonsynth.synthesis.label_source import SHAPE_FILE, AtlasClasses, LabelSource, atlas_of
+from anonsynth.synthesis.mri_to_label import MRIToLabel, SimulatedPairs, class_probabilities, train_mri_to_label
+from anonsynth.synthesis.settings import PerformanceSettings, PriorChoice, TrainSettings
+
+__all__ = ["LABEL_NET_FILE", "coarser", "prepare_class_maps", "usable_records"]
+
+LABEL_NET_FILE = "mri_to_label.safetensors"
+LABEL_NET_VOXELS = 120_000
+"""Anatomy is filled in on a grid of at most this many voxels."""
+SIMULATED_MAPS = 32
+
+
+def usable_records(cohort: Cohort, source: LabelSource) -> tuple[ScanRecord, ...]:
+    """Return the training scans that can be learnt from: labelled ones, or all where anatomy is filled in."""
+    records = tuple(r for r in cohort.of(Split.TRAIN) if r.labelled or (source.filled and not source.tumour))
+    if not records:
+        raise InputError("no training scan has a label map", remedy="ingest the cohort again with --labels")
+    return records
+
+
+def prepare_class_maps(
+    cohort: Cohort,
+    records: tuple[ScanRecord, ...],
+    source: LabelSource,
+    model_folder: Path,
+    key: str,
+    settings: TrainSettings,
+    performance: PerformanceSettings,
+    device: torch.device,
+    progress: Progress,
+) -> Path:
+    """Write the class maps of `records` to `COHORT/derived/<key>`; return that folder. Maps that are there are kept."""
+    folder = cohort.folder / "derived" / key
+    folder.mkdir(parents=True, exist_ok=True)
+    if source.prior is PriorChoice.SHAPE:
+        shape = _shape_model(cohort, records, source, model_folder, progress)
+        maps = (_shape_class_map(cohort, record, source, shape) for record in _missing(folder, records))
+    elif source.filled:
+        if all((folder / f"{record.scan}.nii").exists() for record in records):
+            return folder
+        networks = _label_network(cohort, source, model_folder, settings, performance, device, progress)
+        maps = (_filled_class_map(cohort, record, source, networks, device) for record in _missing(folder, records))
+    else:
+        maps = (_plain_class_map(cohort, record, source) for record in _missing(folder, records))
+    missing = _missing(folder, records)
+    for record, classes in progress.track(
+        zip(missing, maps, strict=True), total=len(records), what="class maps", done=len(records) - len(missing)
+    ):
+        _write(folder / f"{record.scan}.nii", classes, cohort.grid)
+    return folder
+
+
+def coarser(grid: Grid, voxels: int) -> Grid:
+    """Return a grid over the same field of view with at most about `voxels`; the shortest spacings grow first."""
+    shape, extent = np.array(grid.shape), np.array(grid.extent)
+    spacing = np.array(grid.spacing)
+    while np.prod(shape) > voxels:
+        finest = spacing.min()
+        spacing = np.where(spacing < finest * 1.05, spacing * 1.05, spacing)
+        shape = np.maximum(8, np.ceil(extent / spacing / 8) * 8).astype(int)
+    x, y, z = (int(n) for n in shape)
+    a, b, c = (float(e / n) for e, n in zip(extent, shape, strict=True))
+    return Grid((x, y, z), (a, b, c)).centred()
+
+
+def _missing(folder: Path, records: Iterable[ScanRecord]) -> list[ScanRecord]:
+    return [record for record in records if not (folder / f"{record.scan}.nii").exists()]
+
+
+def _field_of_view(cohort: Cohort, record: ScanRecord) -> npt.NDArray[np.bool_]:
+    fov = np.zeros(cohort.info.grid.shape, bool)
+    fov[tuple(slice(a, b) for a, b in zip(record.fov_low, record.fov_high, strict=True))] = True
+    return fov
+
+
+def _plain_class_map(cohort: Cohort, record: ScanRecord, source: LabelSource) -> LabelVolume:
+    """Return labels over intensity classes of the first acquired modality."""
+    scan = cohort.load(record)
+    fov = _field_of_view(cohort, record)
+    reference = scan.image[int(np.argmax(scan.present))]
+    context = context_map(reference, fov, source.vocabulary.context)
+    return source.vocabulary.class_map(scan.label, context, fov)
+
+
+def _shape_model(
+    cohort: Cohort, records: tuple[ScanRecord, ...], source: LabelSource, model_folder: Path, progress: Progress
+) -> ShapeModel:
+    path = model_folder / SHAPE_FILE
+    if path.exists():
+        return load_shape_model(path)
+
+    def maps() -> Iterator[tuple[LabelVolume, tuple[int, int, int], tuple[int, int, int]]]:
+        for record in progress.track(records, total=len(records), what="fitting the shape prior"):
+            yield _plain_class_map(cohort, record, source), record.fov_low, record.fov_high
+
+    model = fit_shape_model(maps(), classes=source.vocabulary.classes)
+    save_shape_model(model, path)
+    return model
+
+
+def _shape_class_map(cohort: Cohort, record: ScanRecord, source: LabelSource, shape: ShapeModel) -> LabelVolume:
+    """Return a patient's labels over the context *that the shape model can express*.
+
+    The prior draws smooth surroundings; trained on a patient's own fine context, the generator would meet at generation
+    something it had never seen.
+    """
+    classes = _plain_class_map(cohort, record, source)
+    vocabulary = source.vocabulary
+    projected = shape.project(classes)
+    is_context = (projected >= 1) & (projected <= vocabulary.context)
+    own = np.where((classes >= 1) & (classes <= vocabulary.context), classes, 1)
+    context = np.where(is_context, projected, own) - 1
+    label = vocabulary.label_map(classes)
+    return vocabulary.class_map(label, context.astype(np.uint8), classes > 0)
+
+
+def _label_network(
+    cohort: Cohort,
+    source: LabelSource,
+    model_folder: Path,
+    settings: TrainSettings,
+    performance: PerformanceSettings,
+    device: torch.device,
+    progress: Progress,
+) -> MRIToLabel:
+    """Train MRI → label on public anatomy under random contrast, or load it if that is done."""
+    networks = MRIToLabel.new(source.vocabulary.classes, settings)
+    path = model_folder / LABEL_NET_FILE
+    if not path.exists():
+        prior = AtlasClasses(
+            atlas_of(source, coarser(cohort.grid, LABEL_NET_VOXELS)), source.table, source.vocabulary.labels
+        )
+        pairs = SimulatedPairs(
+            prior,
+            _atlas_values(source),
+            maps=SIMULATED_MAPS,
+            size=settings.batch,
+            seed=settings.seed,
+            progress=progress,
+        )
+        checkpoint = model_folder / "resume_labels.safetensors"
+        train_mri_to_label(networks, pairs, settings, performance, device, checkpoint, progress)
+        save_weights(path, networks.generator)
+        checkpoint.unlink(missing_ok=True)
+    load_weights(path, networks.generator)
+    networks.generator.to(device).eval()
+    return networks
+
+
+def _atlas_values(source: LabelSource) -> list[tuple[int, int]]:
+    """Return (class, atlas value); of several compartments that share a class the first, oedema, names it."""
+    values: dict[int, int] = {}
+    for value, index in source.table:
+        values.setdefault(index, value)
+    return list(values.items())
+
+
+def _filled_class_map(
+    cohort: Cohort, record: ScanRecord, source: LabelSource, networks: MRIToLabel, device: torch.device
+) -> LabelVolume:
+    """Return the patient's own tumour label over anatomy that MRI → label fills in."""
+    scan = cohort.load(record)
+    fov = _field_of_view(cohort, record)
+    coarse = coarser(cohort.grid, LABEL_NET_VOXELS)
+    factors = [b / a for a, b in zip(cohort.grid.shape, coarse.shape, strict=True)]
+    small = np.stack([_resized(channel, factors) for channel in scan.image]).astype(np.float32)
+    probability = class_probabilities(networks.generator, small, scan.present, device)
+    back = [1 / factor for factor in factors]
+    fine = np.stack([_resized(channel, back)[tuple(slice(n) for n in fov.shape)] for channel in probability])
+    vocabulary = source.vocabulary
+    tumours = [1 + vocabulary.context + i for i, entry in enumerate(vocabulary.labels) if entry.kind == "tumour"]
+    # Tumour is never guessed: its label is the cohort's own.
+    fine[[0, *tumours]] = -1
+    anatomy = fine.argmax(0).astype(np.uint8)
+    own = vocabulary.class_map(scan.label, np.zeros_like(scan.label), fov)
+    return np.where(fov, np.where(own > vocabulary.context, own, anatomy), 0).astype(np.uint8)
+
+
+def _resized(volume: npt.NDArray[np.float32], factors: list[float]) -> npt.NDArray[np.float32]:
+    if min(factors) < 1:
+        volume = ndimage.gaussian_filter(volume, [max(0.0, 0.5 * (1 / f - 1)) for f in factors])
+    # grid_mode keeps the field of view: voxels are boxes, not points.
+    resized: npt.NDArray[np.float32] = ndimage.zoom(volume, factors, order=1, grid_mode=True, mode="nearest")
+    return resized
+
+
+def _write(path: Path, classes: LabelVolume, grid: Grid) -> None:
+    with replacing(path) as temporary:
+        nib.save(nib.Nifti1Image(classes, grid.affine), temporary)

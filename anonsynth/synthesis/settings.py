@@ -1,0 +1,86 @@
+"""What can be set in training and generation: what changes the result apart from what changes only the speed."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = ["GenerateSettings", "PerformanceSettings", "PriorChoice", "TrainSettings"]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PriorChoice(StrEnum):
+    """What new label maps are drawn from."""
+
+    AUTO = "auto"
+    ATLAS = "atlas"
+    SHAPE = "shape"
+
+
+class TrainSettings(_Frozen):
+    """Everything that changes the trained weights.
+
+    Attributes:
+        steps: Optimisation steps of the label → MRI networks.
+        label_steps: Optimisation steps of the MRI → label network, where anatomy has to be filled in.
+        batch: Scans in a step; each is of another patient where there are enough.
+        seed: The one seed that all randomness flows from.
+        prior: Label prior; `auto` takes the first that fits the cohort and the policy allows.
+        width: Channels of the generator at half resolution.
+        style: Length of the style code.
+        rate: Learning rate of Adam at the start; it falls to a tenth over the run along a cosine.
+        l1_weight: Weight of the reconstruction loss.
+        matching_weight: Weight of the feature-matching loss.
+        kl_weight: Weight of the style code's divergence from a standard normal.
+        crop_voxels: Largest crop seen in a step; larger grids are trained in crops with their coordinates.
+        ema_decay: Decay of the running mean of the weights that generation uses.
+    """
+
+    steps: int = Field(default=600, ge=1)
+    label_steps: int = Field(default=300, ge=1)
+    batch: int = Field(default=4, ge=1)
+    seed: int = Field(default=0, ge=0)
+    prior: PriorChoice = PriorChoice.AUTO
+    width: int = Field(default=24, ge=8, multiple_of=8)
+    style: int = Field(default=16, ge=1)
+    rate: float = Field(default=6e-4, gt=0)
+    l1_weight: float = Field(default=10.0, ge=0)
+    matching_weight: float = Field(default=2.0, ge=0)
+    kl_weight: float = Field(default=0.02, ge=0)
+    crop_voxels: int = Field(default=110_000, ge=4096)
+    ema_decay: float = Field(default=0.995, ge=0, lt=1)
+
+
+class PerformanceSettings(_Frozen):
+    """What changes how fast and where the same result is made, within rounding.
+
+    Attributes:
+        device: `auto`, `cpu` or `cuda`.
+        checkpoint_seconds: Least time between two checkpoints.
+    """
+
+    device: str = "auto"
+    checkpoint_seconds: float = Field(default=30.0, ge=0)
+
+
+class GenerateSettings(_Frozen):
+    """Everything that changes the substitute cohort.
+
+    Attributes:
+        model: Folder that `anonsynth train` wrote.
+        out: Folder of the substitute cohort.
+        count: Substitute patients.
+        styles: Scans a substitute patient gets: one label map, several style codes, written as sessions.
+        seed: The one seed that all randomness flows from.
+    """
+
+    model: Path
+    out: Path
+    count: int = Field(default=50, ge=1, le=99_999)
+    styles: int = Field(default=1, ge=1, le=99)
+    seed: int = Field(default=0, ge=0)

@@ -1,0 +1,168 @@
+"""`anonsynth train`: from a cohort to a model, resumable at every step."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from anonsynth._version import __version__
+from anonsynth.anatomy.priors import Guarantee, LabelPrior
+from anonsynth.cohort.store import Cohort
+from anonsynth.errors import UsageError
+from anonsynth.files import (
+    begin_folder,
+    finish_folder,
+    is_finished,
+    read_json,
+    sha256_file,
+    write_json,
+    write_text,
+)
+from anonsynth.policies.model import Policy
+from anonsynth.progress import Progress
+from anonsynth.seeds import stream, stream_seed
+from anonsynth.synthesis.card import model_card
+from anonsynth.synthesis.checkpoint import save_weights
+from anonsynth.synthesis.data import ScanSampler, crop_shape
+from anonsynth.synthesis.device import pick_device
+from anonsynth.synthesis.label_source import LabelSource, choose_label_source, open_prior
+from anonsynth.synthesis.label_to_mri import LabelToMRI, render, train_label_to_mri
+from anonsynth.synthesis.model import GENERATOR_FILE, MODEL_FILE, ModelInfo
+from anonsynth.synthesis.picture import training_picture
+from anonsynth.synthesis.preparation import prepare_class_maps, usable_records
+from anonsynth.synthesis.settings import PerformanceSettings, PriorChoice, TrainSettings
+from anonsynth.synthesis.vocabulary import coordinates
+
+__all__ = ["settings_hash", "train"]
+
+PICTURED = 4
+
+
+def train(
+    cohort: Cohort,
+    settings: TrainSettings,
+    policy: Policy,
+    out: Path,
+    performance: PerformanceSettings,
+    progress: Progress,
+    *,
+    resume: bool = True,
+) -> Path:
+    """Train a model on a cohort's training patients and write it to `out`; return `out`.
+
+    Called again with the same settings it resumes, or returns at once if the model is finished; with `resume` off an
+    unfinished training starts anew.
+
+    Raises:
+        UsageError: If `out` holds a model of other settings, or the policy allows no label prior that fits.
+        InputError: If no training scan can be used.
+    """
+    key = settings_hash(cohort, settings)
+    if is_finished(out, MODEL_FILE) and read_json(out / MODEL_FILE).get("settings_sha256") == key:
+        return out
+    _claim(out, key)
+    started = time.monotonic()
+    device = pick_device(performance.device)
+    source = choose_label_source(cohort, settings.prior, policy)
+    records = usable_records(cohort, source)
+    class_maps = prepare_class_maps(cohort, records, source, out, key[:16], settings, performance, device, progress)
+    sampler = ScanSampler(
+        cohort,
+        records,
+        class_maps,
+        settings.batch,
+        crop_shape(cohort.info.grid.shape, settings.crop_voxels),
+        settings.seed,
+    )
+    networks = LabelToMRI.new(source.vocabulary, len(cohort.info.modalities), settings)
+    checkpoint = out / "resume.safetensors"
+    if not resume:
+        checkpoint.unlink(missing_ok=True)
+    history = train_label_to_mri(
+        networks, sampler, source.vocabulary, settings, performance, device, checkpoint, progress
+    )
+
+    save_weights(out / GENERATOR_FILE, networks.mean)
+    prior = open_prior(source, cohort.grid, out)
+    pictures = _fixed_samples(networks, prior, source, settings, device)
+    training_picture(out / "training.png", history, pictures, cohort.info.modalities, cohort.grid.spacing)
+    write_json(out / "history.json", history)
+    info = ModelInfo(
+        anonsynth=__version__,
+        settings=settings,
+        settings_sha256=key,
+        policy=policy.id,
+        modalities=cohort.info.modalities,
+        grid=cohort.info.grid,
+        source=source,
+        guarantee=Guarantee.NONE,
+        unprotected=_unprotected(cohort, source),
+        patients=len({record.patient for record in records}),
+        scans=len(records),
+        cohort_sha256=sha256_file(cohort.folder / "scans.tsv"),
+        generator_sha256=sha256_file(out / GENERATOR_FILE),
+        seconds=round(time.monotonic() - started, 1),
+        machine=f"{platform.machine()}, {torch.get_num_threads()} threads, {device.type}, torch {torch.__version__}",
+    )
+    write_text(out / "model_card.md", model_card(info, cohort.info))
+    write_json(out / MODEL_FILE, info.model_dump(mode="json", by_alias=True))
+    checkpoint.unlink(missing_ok=True)
+    finish_folder(out)
+    return out
+
+
+def settings_hash(cohort: Cohort, settings: TrainSettings) -> str:
+    """Return a hash of everything that the trained weights depend on."""
+    parts = {
+        "settings": settings.model_dump(mode="json"),
+        "cohort": sha256_file(cohort.folder / "scans.tsv"),
+        "grid": cohort.info.grid.model_dump(mode="json"),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _claim(out: Path, key: str) -> None:
+    """Mark `out` as being filled for `key`; refuse if it is another model's."""
+    note = out / "training_for.txt"
+    if out.exists() and any(out.iterdir()) and not (note.exists() and note.read_text("utf-8").strip() == key):
+        msg = f"the folder {out.name} holds something else, or a model of other settings; choose another --out"
+        raise UsageError(msg)
+    begin_folder(out)
+    write_text(note, key + "\n")
+
+
+def _unprotected(cohort: Cohort, source: LabelSource) -> tuple[str, ...]:
+    """List what was read from the patients without a mechanism."""
+    items = ["the weights of label → MRI (images and label maps of the training patients)"]
+    if source.prior is PriorChoice.SHAPE:
+        items.append("the shape prior (label maps and intensity classes of the training patients)")
+    if not cohort.info.grid_given:
+        items.append("the grid's shape and spacing (inferred from all scans)")
+    if source.fov_slices:
+        items.append("the least and most number of slices of the training scans")
+    items.append("the number of training patients and scans, printed on this card")
+    items.append("which modalities and labels occur")
+    return tuple(items)
+
+
+@torch.no_grad()
+def _fixed_samples(
+    networks: LabelToMRI, prior: LabelPrior, source: LabelSource, settings: TrainSettings, device: torch.device
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Write images for a fixed set of drawn label maps; no patient's label map is shown."""
+    samples = []
+    place = coordinates(prior.grid.shape)[None].to(device)
+    for index in range(PICTURED):
+        drawn = prior.draw(stream(settings.seed, "pictured map", index))
+        noise = torch.Generator().manual_seed(stream_seed(settings.seed, "pictured style", index))
+        style = torch.randn(1, settings.style, generator=noise).to(device)
+        classes = torch.from_numpy(drawn.label)[None].to(device)
+        image = render(networks.mean, classes, place, style, source.vocabulary, noise)[0]
+        samples.append((image.cpu().numpy(), source.vocabulary.label_map(drawn.label)))
+    return samples

@@ -1,0 +1,106 @@
+"""The shape prior: draws are plausible, new, and reproducible; its file holds it whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from anonsynth.anatomy.priors import Guarantee
+from anonsynth.anatomy.shape import ShapeModel, ShapePrior, fit_shape_model, load_shape_model, save_shape_model
+from anonsynth.cohort.geometry import Grid, LabelVolume
+from anonsynth.cohort.model import LabelEntry
+from anonsynth.errors import InputError
+
+SHAPE = (24, 20, 16)
+BOX = ((1, 1, 1), (23, 19, 15))
+
+
+def ball(rng: np.random.Generator) -> LabelVolume:
+    """A class map: 1 around, 2 a ball of random radius and place, 0 outside the field of view."""
+    axes = np.indices(SHAPE).astype(float)
+    centre = np.array(SHAPE)[:, None, None, None] / 2 + rng.normal(0, 0.7, (3, 1, 1, 1))
+    inside = ((axes - centre) ** 2).sum(0) < rng.uniform(4, 6) ** 2
+    classes = np.zeros(SHAPE, np.uint8)
+    box = tuple(slice(a, b) for a, b in zip(*BOX, strict=True))
+    classes[box] = 1 + inside[box]
+    return classes
+
+
+@pytest.fixture(scope="module")
+def maps() -> list[LabelVolume]:
+    return [ball(np.random.default_rng(seed)) for seed in range(20)]
+
+
+@pytest.fixture(scope="module")
+def model(maps: list[LabelVolume]) -> ShapeModel:
+    return fit_shape_model(((m, *BOX) for m in maps), classes=3)
+
+
+@pytest.fixture
+def prior(model: ShapeModel) -> ShapePrior:
+    return ShapePrior(model, Grid(SHAPE, (1.0, 1.0, 1.0)), (LabelEntry(value=7, name="ball"),), 2)
+
+
+def test_it_says_that_it_guarantees_nothing(prior: ShapePrior) -> None:
+    assert prior.guarantee is Guarantee.NONE
+
+
+def test_draws_have_volumes_like_the_training_maps(prior: ShapePrior, maps: list[LabelVolume]) -> None:
+    trained = [int((m == 2).sum()) for m in maps]
+    drawn = [int((prior.draw(np.random.default_rng(seed)).label == 2).sum()) for seed in range(40)]
+    assert abs(np.mean(drawn) - np.mean(trained)) < 2 * np.std(trained)
+    assert 0.4 * min(trained) < min(drawn)
+    assert max(drawn) < 1.8 * max(trained)
+    assert np.std(drawn) > 0.3 * np.std(trained)
+
+
+def test_no_draw_is_a_training_map_and_no_two_are_alike(prior: ShapePrior, maps: list[LabelVolume]) -> None:
+    drawn = [prior.draw(np.random.default_rng(seed)).label for seed in range(20)]
+    assert not any(np.array_equal(d, m) for d in drawn for m in maps)
+    assert len({d.tobytes() for d in drawn}) == len(drawn)
+
+
+def test_the_same_generator_gives_the_same_map(prior: ShapePrior) -> None:
+    a, b = (prior.draw(np.random.default_rng(5)) for _ in range(2))
+    assert np.array_equal(a.label, b.label)
+    assert (a.fov_low, a.fov_high) == (b.fov_low, b.fov_high)
+
+
+def test_labels_lie_in_the_field_of_view_and_nothing_lies_outside(prior: ShapePrior) -> None:
+    for seed in range(10):
+        drawn = prior.draw(np.random.default_rng(seed))
+        inside = np.zeros(SHAPE, bool)
+        inside[tuple(slice(a, b) for a, b in zip(drawn.fov_low, drawn.fov_high, strict=True))] = True
+        assert np.array_equal(drawn.label > 0, inside)
+
+
+def test_projection_of_a_training_map_is_close_to_it(model: ShapeModel, maps: list[LabelVolume]) -> None:
+    projected = model.project(maps[0]) == 2
+    truth = maps[0] == 2
+    assert 2 * (projected & truth).sum() / (projected.sum() + truth.sum()) > 0.85
+
+
+def test_the_gram_route_equals_a_plain_decomposition(maps: list[LabelVolume]) -> None:
+    from anonsynth.anatomy.shape import _principal_components, _vector
+
+    vectors = np.stack([_vector(m, 3) for m in maps])
+    mean, modes, deviation = _principal_components(vectors)
+    _, singular, axes = np.linalg.svd(vectors - vectors.mean(0), full_matrices=False)
+    rank = len(deviation)
+    assert np.allclose(mean, vectors.mean(0), atol=1e-5)
+    assert np.allclose(deviation, singular[:rank] / np.sqrt(len(maps) - 1), rtol=1e-3)
+    assert np.allclose(np.abs((modes * axes[:rank]).sum(1)), 1, atol=1e-3)
+
+
+def test_it_survives_its_file(model: ShapeModel, prior: ShapePrior, tmp_path: Path) -> None:
+    save_shape_model(model, tmp_path / "shape.safetensors")
+    loaded = ShapePrior(load_shape_model(tmp_path / "shape.safetensors"), prior.grid, prior.labels, 2)
+    drawn = [p.draw(np.random.default_rng(1)).label for p in (prior, loaded)]
+    assert np.array_equal(*drawn)
+
+
+def test_one_map_is_too_few(maps: list[LabelVolume]) -> None:
+    with pytest.raises(InputError, match="at least two"):
+        fit_shape_model([(maps[0], *BOX)], classes=3)

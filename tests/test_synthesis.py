@@ -1,0 +1,228 @@
+"""Training and generation on a tiny cohort: the loop learns, resumes to the same weights, and masks what is missing."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from anonsynth.cohort.model import LabelEntry, LabelKind, Split
+from anonsynth.cohort.store import Cohort
+from anonsynth.errors import InputError, UsageError
+from anonsynth.files import read_json, sha256_file
+from anonsynth.policies.model import Policy, SynthesisRules, load_policy
+from anonsynth.progress import Progress
+from anonsynth.synthesis.data import ScanSampler, crop_shape
+from anonsynth.synthesis.generate import generate_patients
+from anonsynth.synthesis.label_source import choose_label_source
+from anonsynth.synthesis.losses import masked_l1, segmentation_loss, style_divergence
+from anonsynth.synthesis.model import open_model
+from anonsynth.synthesis.networks import Translator
+from anonsynth.synthesis.preparation import coarser, prepare_class_maps
+from anonsynth.synthesis.settings import PerformanceSettings, PriorChoice, TrainSettings
+from anonsynth.synthesis.train import train
+from anonsynth.synthesis.vocabulary import Vocabulary, condition_tensor, coordinates
+
+SMALL = TrainSettings(steps=6, batch=2, width=8, style=4, crop_voxels=20_000)
+EAGER = PerformanceSettings(device="cpu", checkpoint_seconds=0)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_cohort: Cohort, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of six steps."""
+    out = tmp_path_factory.mktemp("model") / "model"
+    with Progress(quiet=True) as progress:
+        return train(tiny_cohort, SMALL, load_policy("internal"), out, EAGER, progress)
+
+
+def test_the_loop_learns(tiny_cohort: Cohort, tmp_path: Path) -> None:
+    longer = SMALL.model_copy(update={"steps": 60, "rate": 2e-3, "ema_decay": 0.9})
+    with Progress(quiet=True) as progress:
+        train(tiny_cohort, longer, load_policy("internal"), tmp_path / "m", EAGER, progress)
+    losses = [entry["l1"] for entry in read_json(tmp_path / "m" / "history.json")]
+    assert losses[-1] < 0.7 * losses[0]
+
+
+def test_a_model_folder_holds_what_it_promises(tiny_model: Path) -> None:
+    info = open_model(tiny_model)
+    assert info.guarantee == "no guarantee"
+    assert sha256_file(tiny_model / "generator.safetensors") == info.generator_sha256
+    assert (tiny_model / "training.png").stat().st_size > 5000
+    assert "No guarantee" in (tiny_model / "model_card.md").read_text("utf-8")
+    assert not (tiny_model / "resume.safetensors").exists()
+
+
+def test_holdout_patients_are_never_trained_on(tiny_cohort: Cohort, tiny_model: Path) -> None:
+    names = {path.stem for path in (tiny_cohort.folder / "derived").rglob("*.nii")}
+    assert names == {record.scan for record in tiny_cohort.of(Split.TRAIN)}
+    assert open_model(tiny_model).patients == len(tiny_cohort.patients(Split.TRAIN))
+
+
+def test_killed_and_resumed_gives_the_same_weights(tiny_cohort: Cohort, tiny_model: Path, tmp_path: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path\n"
+        "from anonsynth.cohort.store import open_cohort\n"
+        "from anonsynth.policies.model import load_policy\n"
+        "from anonsynth.progress import Progress\n"
+        "from anonsynth.synthesis.settings import PerformanceSettings, TrainSettings\n"
+        "from anonsynth.synthesis.train import train\n"
+        f"settings = TrainSettings.model_validate_json({SMALL.model_dump_json()!r})\n"
+        "fast = PerformanceSettings(device='cpu', checkpoint_seconds=0)\n"
+        "train(open_cohort(Path(sys.argv[1])), settings, load_policy('internal'), Path(sys.argv[2]), fast, Progress())\n"
+    )
+    out = tmp_path / "killed"
+    command = [sys.executable, "-c", script, str(tiny_cohort.folder), str(out)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (out / "resume.safetensors").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (out / "model.json").exists()
+    assert (out / "UNFINISHED").exists()
+    with pytest.raises(InputError, match="unfinished"):
+        open_model(out)
+    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+    assert open_model(out).generator_sha256 == open_model(tiny_model).generator_sha256
+
+
+def test_finished_training_returns_at_once_and_other_settings_are_refused(
+    tiny_cohort: Cohort, tiny_model: Path
+) -> None:
+    before = (tiny_model / "model.json").stat().st_mtime_ns
+    with Progress(quiet=True) as progress:
+        train(tiny_cohort, SMALL, load_policy("internal"), tiny_model, EAGER, progress)
+        assert (tiny_model / "model.json").stat().st_mtime_ns == before
+        with pytest.raises(UsageError, match="other settings"):
+            other = SMALL.model_copy(update={"seed": 1})
+            train(tiny_cohort, other, load_policy("internal"), tiny_model, EAGER, progress)
+
+
+def test_a_policy_that_asks_for_a_guarantee_refuses_the_shape_prior(tiny_cohort: Cohort) -> None:
+    strict = Policy(id="strict", title="strict", description="strict", synthesis=SynthesisRules(guarantee=True))
+    with pytest.raises(UsageError, match="no label prior that fits"):
+        choose_label_source(tiny_cohort, PriorChoice.AUTO, strict)
+
+
+def test_a_missing_modality_teaches_nothing() -> None:
+    real = torch.zeros(1, 2, 4, 4, 4)
+    fake = torch.ones(1, 2, 4, 4, 4, requires_grad=True)
+    known = torch.tensor([1.0, 0.0])[None, :, None, None, None].expand_as(real)
+    loss = masked_l1(real, fake, known)
+    loss.backward()
+    assert loss.item() == pytest.approx(1.0)
+    assert fake.grad is not None
+    assert fake.grad[:, 1].abs().max() == 0
+    assert fake.grad[:, 0].abs().min() > 0
+
+
+def test_batches_mask_absent_modalities_and_repeat_by_step(tiny_cohort: Cohort, tiny_model: Path) -> None:
+    folder = next((tiny_cohort.folder / "derived").iterdir())
+    records = tiny_cohort.of(Split.TRAIN)
+    without_flair = tuple(record for record in records if "FLAIR" not in record.modalities)
+    sampler = ScanSampler(tiny_cohort, without_flair, folder, 1, (16, 16, 16), 3)
+    batch = sampler.batch(5)
+    assert batch.known[:, 1].max() == 0
+    assert batch.known[:, 0].max() == 1
+    assert torch.equal(batch.image, sampler.batch(5).image)
+    assert not torch.equal(batch.place, sampler.batch(6).place)
+
+
+def test_every_patient_counts_once_however_many_scans(tiny_cohort: Cohort, tiny_model: Path) -> None:
+    folder = next((tiny_cohort.folder / "derived").iterdir())
+    records = tiny_cohort.of(Split.TRAIN)[:4]
+    sampler = ScanSampler(tiny_cohort, records, folder, 4, (24, 28, 20), 0)
+    images = sampler.batch(0).image[:, 0]
+    assert len({float(image.sum()) for image in images}) == 4
+
+
+def test_generation_is_a_function_of_seed_and_index(tiny_model: Path) -> None:
+    first = list(generate_patients(tiny_model, [1, 2], styles=2, seed=7))
+    again = next(iter(generate_patients(tiny_model, [2], styles=2, seed=7)))
+    assert np.array_equal(first[1].label, again.label)
+    assert np.array_equal(first[1].scans[1].image, again.scans[1].image)
+    assert not np.array_equal(first[0].label, first[1].label)
+    assert not np.array_equal(first[0].scans[0].image, first[0].scans[1].image)
+    assert first[0].scans[0].image.min() >= 0
+    assert first[0].scans[0].image.max() <= 1
+
+
+def test_changed_weights_are_noticed(tiny_model: Path, tmp_path: Path) -> None:
+    for path in tiny_model.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    weights = bytearray((tmp_path / "generator.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (tmp_path / "generator.safetensors").write_bytes(weights)
+    with pytest.raises(InputError, match="not those"):
+        next(iter(generate_patients(tmp_path, [1], styles=1, seed=0)))
+
+
+def test_the_translator_takes_any_size() -> None:
+    network = Translator(3, 2, width=8, style=4)
+    for size in ((8, 8, 8), (9, 14, 11), (1, 5, 30)):
+        assert network(torch.zeros(1, 3, *size)).shape == (1, 2, *size)
+
+
+def test_no_sample_reaches_another() -> None:
+    """Group norm keeps patients apart: a scan's output does not depend on its neighbours in the batch."""
+    network = Translator(1, 1, width=8, style=4).eval()
+    batch = torch.randn(2, 1, 8, 8, 8)
+    with torch.no_grad():
+        assert torch.allclose(network(batch)[:1], network(batch[:1]), atol=1e-5)
+
+
+def test_class_maps_keep_labels_and_field_of_view() -> None:
+    labels = (LabelEntry(value=3, name="a"), LabelEntry(value=9, name="b", kind=LabelKind.TUMOUR))
+    vocabulary = Vocabulary(context=2, labels=labels)
+    label = np.array([[[0, 3, 9, 3]]], np.uint8)
+    fov = np.array([[[True, True, True, False]]])
+    classes = vocabulary.class_map(label, np.array([[[1, 0, 0, 0]]], np.uint8), fov)
+    assert classes.ravel().tolist() == [2, 3, 4, 0]
+    assert vocabulary.label_map(classes).ravel().tolist() == [0, 3, 9, 0]
+    condition = condition_tensor(torch.from_numpy(classes)[None], coordinates((1, 1, 4))[None], vocabulary)
+    assert condition.shape == (1, vocabulary.channels, 1, 1, 4)
+    assert condition[0, : vocabulary.classes].sum(0).eq(1).all()
+
+
+def test_crops_fit_and_small_grids_stay_whole() -> None:
+    assert crop_shape((40, 56, 44), 110_000) == (40, 56, 44)
+    crop = crop_shape((128, 128, 32), 110_000)
+    assert np.prod(crop) < 150_000
+    assert all(n % 8 == 0 for n in crop)
+
+
+def test_a_coarser_grid_covers_the_same_field_of_view(tiny_cohort: Cohort) -> None:
+    grid = tiny_cohort.grid
+    coarse = coarser(grid, 2000)
+    assert np.prod(coarse.shape) <= 2000
+    assert coarse.extent == pytest.approx(grid.extent)
+
+
+def test_losses_at_known_points() -> None:
+    logits = torch.full((1, 3, 2, 2, 2), -20.0)
+    logits[:, 1] = 20
+    right = torch.ones(1, 2, 2, 2)
+    assert segmentation_loss(logits, right).item() == pytest.approx(0, abs=1e-4)
+    assert segmentation_loss(logits, 2 * right).item() > 10
+    assert style_divergence(torch.zeros(2, 4), torch.zeros(2, 4)).item() == 0
+    assert style_divergence(torch.ones(2, 4), torch.zeros(2, 4)).item() == pytest.approx(2)
+
+
+def test_the_context_is_what_the_shape_model_can_express(tiny_cohort: Cohort, tmp_path: Path) -> None:
+    source = choose_label_source(tiny_cohort, PriorChoice.SHAPE, load_policy("internal"))
+    records = tiny_cohort.of(Split.TRAIN)[:4]
+    with Progress(quiet=True) as progress:
+        folder = prepare_class_maps(
+            tiny_cohort, records, source, tmp_path, "key", SMALL, EAGER, torch.device("cpu"), progress
+        )
+    scan = tiny_cohort.load(records[0])
+    import nibabel as nib
+
+    classes = np.asarray(nib.load(folder / f"{records[0].scan}.nii").dataobj)
+    assert np.array_equal(source.vocabulary.label_map(classes.astype(np.uint8)), scan.label)
