@@ -262,8 +262,8 @@ def _stages(settings: RunSettings, policy: Policy) -> tuple[Stage, ...]:
         from anonsynth.synthesis.settings import PerformanceSettings, TrainSettings
         from anonsynth.synthesis.train import train
 
-        given = {} if settings.steps is None else {"steps": settings.steps}
-        chosen = TrainSettings(seed=settings.seed, **given)
+        given = settings.model_dump(include={"steps", "seed"}, exclude_none=True)
+        chosen = TrainSettings.model_validate(given)
         train(open_cohort(cohort), chosen, policy, model, PerformanceSettings(device=settings.device), progress)
         return ""
 

@@ -7,6 +7,8 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
@@ -122,7 +124,12 @@ def test_the_researchers_example_runs(tmp_path: Path, monkeypatch: pytest.Monkey
         assert ended.exit_code in {ExitStatus.DONE, ExitStatus.VERDICT} or isinstance(ended.exception, VerdictError), (
             f"{' '.join(words)}: {ended.exception!r}"
         )
-    assert len(list(tmp_path.glob("synthetic/sub-*"))) == 6
+    written = sorted(tmp_path.glob("synthetic/sub-*/anat/*_FLAIR.nii.gz"))
+    assert len(written) == 6
+    for path in written:
+        voxels = np.asarray(nib.Nifti1Image.from_filename(path).dataobj)
+        assert np.unique(voxels).size > 50, "the grey values were lost on the way to the disk"
+        assert voxels.max() <= 1
     assert (tmp_path / "audit" / "audit.json").is_file()
     assert "https://" not in (tmp_path / "audit" / "report.html").read_text("utf-8")
 
