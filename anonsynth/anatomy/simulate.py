@@ -94,6 +94,12 @@ class SimulateSettings:
         """Return the root folder of each format."""
         return {name: self.out if len(set(self.formats)) == 1 else self.out / name for name in self.formats}
 
+    @property
+    def source(self) -> Path:
+        """What to give to ingest: the scans of the first format asked for."""
+        form = self.formats[0]
+        return _scans_of(form, self.roots()[form])
+
 
 @dataclass(frozen=True)
 class _Patient:
@@ -108,7 +114,7 @@ def simulate(settings: SimulateSettings, progress: Progress) -> Path:
     """Write the simulated patients; resumes, and returns at once when all is there.
 
     Returns:
-        The folder to give to ingest: the root of the first format.
+        The folder to give to ingest, `settings.source`.
 
     Raises:
         InputError: If the folder holds the patients of other settings.
@@ -119,7 +125,7 @@ def simulate(settings: SimulateSettings, progress: Progress) -> Path:
     if document.exists() and read_json(document) != wanted:
         raise InputError("the folder holds patients simulated with other settings", remedy="choose another --out")
     if is_finished(settings.out, DOCUMENT):
-        return roots[settings.formats[0]]
+        return settings.source
     begin_folder(settings.out)
     write_json(document, wanted)
     names = [f"sim-{number + 1:03d}" for number in range(settings.patients)]
@@ -128,7 +134,7 @@ def simulate(settings: SimulateSettings, progress: Progress) -> Path:
     for _ in progress.track(_patients(settings, names), total=len(names), what="simulating patients"):
         pass
     finish_folder(settings.out)
-    return roots[settings.formats[0]]
+    return settings.source
 
 
 def _record(settings: SimulateSettings) -> dict[str, object]:
@@ -140,7 +146,7 @@ def _patients(settings: SimulateSettings, names: list[str]) -> Iterator[str]:
     """Write the patients that are not there yet, one after the other."""
     writers: dict[str, Callable[[Path, _Patient, int], None]] = {"nifti": _write_nifti, "dicom": _write_dicom}
     for name in names:
-        missing = {form: root for form, root in settings.roots().items() if not _folder_of(form, root, name).exists()}
+        missing = {form: root for form, root in settings.roots().items() if not (_scans_of(form, root) / name).exists()}
         if missing:
             patient = _draw(settings, name)
             for form, root in missing.items():
@@ -176,12 +182,12 @@ def _used(value: int, kind: LabelKind, settings: SimulateSettings) -> bool:
     return (settings.tumour or kind is LabelKind.ANATOMY) and (settings.head or value < 7)
 
 
-def _folder_of(form: str, root: Path, name: str) -> Path:
-    return root / name if form == "nifti" else root / "series" / name
+def _scans_of(form: str, root: Path) -> Path:
+    return root if form == "nifti" else root / "series"
 
 
 def _write_nifti(root: Path, patient: _Patient, _seed: int) -> None:
-    with _arriving(_folder_of("nifti", root, patient.name)) as folder:
+    with _arriving(_scans_of("nifti", root) / patient.name) as folder:
         for modality in patient.kept:
             _save(folder / f"{modality}.nii.gz", patient.stored[modality].astype(np.int16), patient.scan.grid)
         _save(folder / "seg.nii.gz", patient.scan.label, patient.scan.grid)
@@ -192,7 +198,7 @@ def _write_dicom(root: Path, patient: _Patient, seed: int) -> None:
     labels.mkdir(exist_ok=True)
     shutil.copyfile(root / "labels.tsv", labels / "labels.tsv")
     _save(labels / f"{patient.name}.nii.gz", patient.scan.label, patient.scan.grid)
-    with _arriving(_folder_of("dicom", root, patient.name)) as folder:
+    with _arriving(_scans_of("dicom", root) / patient.name) as folder:
         for number, acquisition in enumerate(patient.scan.acquisitions, start=1):
             if acquisition.modality in patient.kept:
                 origin = SeriesOrigin(patient.name, number, f"anonsynth simulate {seed} {patient.name}", patient.site)

@@ -92,7 +92,9 @@ def draw_subject(grid: Grid, settings: SubjectSettings, rng: np.random.Generator
     where = shape(push_aside(points, plan) if plan else points)
     channels = dict(zip(CHANNELS, sample(template.volumes, template.grid, where), strict=True))
     tissue = _tissues(channels, grid, settings, where, recipe, rng)
-    if plan:
+    if plan is None:
+        recipe["tumour"] = "none"
+    else:
         _add_tumour(tissue, plan, channels["ventricle"], where[0], grid, settings, recipe, rng)
     return Subject(grid, tissue, channels["detail"], channels["ventricle"], channels["outside"], recipe)
 

@@ -40,5 +40,6 @@ def command(
     if json:
         emit({"schema": "anonsynth/simulate/1", "source": str(source), "patients": patients, "formats": formats})
     say(f"{patients} simulated patients are in {out}.")
-    labels = f" --labels {source / 'labels'}" if settings.formats[0] == "dicom" else ""
-    say(f"Next: anonsynth ingest {source}{labels} --patients {source / 'patients.tsv'} --out COHORT")
+    root = settings.roots()[settings.formats[0]]
+    labels = f" --labels {root / 'labels'}" if source != root else ""
+    say(f"Next: anonsynth ingest {source}{labels} --patients {root / 'patients.tsv'} --out COHORT")
