@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from anonsynth.cohort.foreground import Foreground
 from anonsynth.cohort.geometry import FloatVolume, Grid
 from anonsynth.cohort.resample import resample_image
 
@@ -20,9 +19,11 @@ __all__ = ["FINGERPRINT_SIDE", "alike_pairs", "content_hash", "correlation", "fi
 
 FINGERPRINT_SIDE = 12
 THUMBNAIL_SIDE = 48
-ALIKE_FINGERPRINTS = 0.998
-ALIKE_VOXELS = 0.995
+ALIKE_FINGERPRINTS = 0.99
+ALIKE_VOXELS = 0.98
+"""Two scans of one person on two days reach 0.97 in OASIS, two people 0.9; a copy with 5 % noise stays above 0.99."""
 BLOCK = 256
+REACH = 1.9
 
 
 def content_hash(array: npt.NDArray[np.generic]) -> str:
@@ -33,32 +34,40 @@ def content_hash(array: npt.NDArray[np.generic]) -> str:
     return digest.hexdigest()
 
 
-def thumbnail(
-    image: FloatVolume, affine: npt.NDArray[np.float64], body: Foreground, side: int = THUMBNAIL_SIDE
-) -> FloatVolume:
-    """Return the body's bounding box as a cube of `side` voxels, so that padding and resampling do not matter.
+def thumbnail(image: FloatVolume, affine: npt.NDArray[np.float64], side: int = THUMBNAIL_SIDE) -> FloatVolume:
+    """Return the body as a cube of `side` voxels, so that padding, place and voxel size do not matter.
+
+    The cube is centred on the intensities' centre of mass and reaches 1.9 of their standard deviations along each
+    axis (a homogeneous box reaches 1.73), which noise hardly moves, unlike the corners of a bounding box.
 
     Args:
-        image: (X, Y, Z) float32 in [0, 1], RAS+ axes.
+        image: (X, Y, Z) float32 in [0, 1], RAS+ axes, 0 around the body.
         affine: Its affine; only the voxel sizes are used.
-        body: Its foreground.
         side: Voxels along each side.
     """
     sizes = np.linalg.norm(affine[:3, :3], axis=0)
-    local = np.diag([*sizes, 1.0])
-    low, high = np.array(body.low), np.array(body.high)
-    step = sizes * (high - low) / side
-    first = sizes * (low - 0.5) + step / 2
+    moments = [_moments(image.sum(axis=others, dtype=np.float64)) for others in ((1, 2), (0, 2), (0, 1))]
+    centre = sizes * np.array([mean for mean, _ in moments])
+    step = 2 * REACH * sizes * np.array([deviation for _, deviation in moments]) / side
+    first = centre - step * (side - 1) / 2
     x, y, z = (float(value) for value in step)
     a, b, c = (float(value) for value in first)
-    return resample_image(image, local, Grid((side, side, side), (x, y, z), (a, b, c)))
+    return resample_image(image, np.diag([*sizes, 1.0]), Grid((side, side, side), (x, y, z), (a, b, c)))
 
 
-def fingerprint(image: FloatVolume, affine: npt.NDArray[np.float64], body: Foreground) -> npt.NDArray[np.float32]:
+def fingerprint(image: FloatVolume, affine: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
     """Return the thumbnail of 12³ voxels as a (1728,) float32 vector of mean 0 and length 1."""
-    vector = thumbnail(image, affine, body, FINGERPRINT_SIDE).ravel().astype(np.float64)
+    vector = thumbnail(image, affine, FINGERPRINT_SIDE).ravel().astype(np.float64)
     vector -= vector.mean()
     return np.asarray(vector / max(float(np.linalg.norm(vector)), 1e-12), np.float32)
+
+
+def _moments(profile: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """Return mean and standard deviation (voxels) of a profile's mass, a voxel's own width included."""
+    index = np.arange(len(profile))
+    weight = profile / profile.sum()
+    mean = float(weight @ index)
+    return mean, float(np.sqrt(weight @ (index - mean) ** 2 + 1 / 12))
 
 
 def alike_pairs(fingerprints: npt.NDArray[np.float32]) -> Iterator[tuple[int, int]]:

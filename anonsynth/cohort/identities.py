@@ -118,4 +118,4 @@ def _small(scan: SourceScan, survey: ScanSurvey, volume: int) -> FloatVolume:
     source = next(source for name, source in scan.modalities if name == modality)
     raw = read_image(source)
     body = find_foreground(raw.array)
-    return thumbnail(normalise(raw.array, body.mask, source.path), raw.affine, body)
+    return thumbnail(normalise(raw.array, body.mask, source.path), raw.affine)

@@ -100,7 +100,7 @@ def ingest(settings: IngestSettings, policy: Policy, progress: Progress) -> Coho
         patients=len(patients),
         scans=len(records),
         quarantined=len(refusals),
-        merged_duplicates=identities.merged,
+        merged_duplicates=identities.merged if policy.cohort.duplicates is Duplicates.MERGE else 0,
         settings_sha256=key,
     )
     save_cohort_tables(settings.out, info, records)

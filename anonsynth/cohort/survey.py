@@ -171,7 +171,7 @@ def _look_image(modality: str, source: VolumeSource, frame: _Frame) -> VolumeSur
         raise InputError(reason, remedy="correct its affine, or make it a session of its own", private_path=source.path)
     body = find_foreground(raw.array)
     image = normalise(raw.array, body.mask, source.path)
-    vector = fingerprint(image, raw.affine, body)
+    vector = fingerprint(image, raw.affine)
     box = box_of(raw.affine, body.low, body.high)
     if frame.body is None or frame.corners is None:
         frame.field, frame.body, frame.spacing = field, box, spacing_of(raw.affine)
