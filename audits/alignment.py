@@ -8,17 +8,20 @@ similarity, several modalities vote together, and a scan's spectrum is computed 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from scipy import fft
 
 from anonsynth.audits.views import ViewVolume
-from anonsynth.cohort.geometry import FloatVolume
+from anonsynth.cohort.geometry import FloatVolume, LabelVolume
 
 __all__ = ["Placement", "Spectrum", "best_placement", "place", "spectrum"]
 
 LARGEST_SHIFT = 1 / 6
+
+Channels = TypeVar("Channels", FloatVolume, LabelVolume)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +71,15 @@ def best_placement(moving: Spectrum, fixed: Spectrum) -> Placement:
     # Reversing a signal modulo its length reverses its spectrum; a plain flip is that, moved by one voxel.
     reverse = -np.arange(moving.shape[0]) % moving.shape[0]
     plain = _peak(first, second, moving.shape)
-    mirror = _peak(first[:, reverse], second, moving.shape)
+    mirror = _peak(first[:, reverse], second, moving.shape, offset=-1)
     count = int(shared.sum())
     if plain[0] >= mirror[0]:
-        return Placement(plain[0] / count, plain[1])
+        return Placement(min(plain[0] / count, 1.0), plain[1])
     x, y, z = mirror[1]
-    return Placement(mirror[0] / count, (x + 1, y, z), mirrored=True)
+    return Placement(min(mirror[0] / count, 1.0), (x + 1, y, z), mirrored=True)
 
 
-def place(volume: FloatVolume, placement: Placement) -> FloatVolume:
+def place(volume: Channels, placement: Placement) -> Channels:
     """Mirror and shift a (C, X, Y, Z) volume; what comes in from outside is 0."""
     moved = volume[:, ::-1] if placement.mirrored else volume
     result = np.zeros_like(volume)
@@ -89,11 +92,30 @@ def place(volume: FloatVolume, placement: Placement) -> FloatVolume:
 
 
 def _peak(
-    first: npt.NDArray[np.complex64], second: npt.NDArray[np.complex64], shape: tuple[int, int, int]
+    first: npt.NDArray[np.complex64], second: npt.NDArray[np.complex64], shape: tuple[int, int, int], offset: int = 0
 ) -> tuple[float, tuple[int, int, int]]:
     product = np.einsum("cxyz,cxyz->xyz", np.conj(first), second)
     surface = fft.irfftn(product, s=shape)
     shifts = [np.r_[0 : reach + 1, -reach:0] for reach in (int(n * LARGEST_SHIFT) for n in shape)]
+    shifts[0] = shifts[0] + offset
     window = surface[np.ix_(*shifts)]
     x, y, z = np.unravel_index(int(window.argmax()), window.shape)
-    return float(window[x, y, z]), (int(shifts[0][x]), int(shifts[1][y]), int(shifts[2][z]))
+    peak = (int(shifts[0][x]), int(shifts[1][y]), int(shifts[2][z]))
+    return _between_voxels(surface, peak), peak
+
+
+def _between_voxels(surface: FloatVolume, peak: tuple[int, int, int]) -> float:
+    """Return the height of the peak between voxels, by a parabola along each axis.
+
+    A scan that was moved by half a view voxel would otherwise seem to differ by a tenth from itself.
+    """
+    centre = height = float(surface[peak])
+    for axis in range(3):
+        before, after = list(peak), list(peak)
+        before[axis] -= 1
+        after[axis] = (after[axis] + 1) % surface.shape[axis]
+        low, high = float(surface[tuple(before)]), float(surface[tuple(after)])
+        curvature = 2 * centre - low - high
+        if low < centre and high < centre and curvature > 0:
+            height += (high - low) ** 2 / (8 * curvature)
+    return height

@@ -89,9 +89,9 @@ def bonferroni(p: npt.NDArray[np.float64]) -> FloatVector:
     Valid whatever the dependence between the views. A scan without any view gets 1.
     """
     views = np.isfinite(p).sum(0)
-    return np.minimum(1.0, views * np.where(views > 0, np.nanmin(np.where(np.isnan(p), np.inf, p), axis=0), 1.0)) + (
-        views == 0
-    )
+    smallest = np.where(np.isnan(p), np.inf, p).min(0)
+    combined: FloatVector = np.minimum(1.0, np.maximum(views, 1) * smallest)
+    return combined
 
 
 def q_values(p: npt.ArrayLike) -> FloatVector:
@@ -135,7 +135,7 @@ def _tail(x: FloatVector, descending: FloatVector) -> FloatVector:
         return np.full(x.shape, 1 / (count + 1))
     threshold = descending[k]
     excess = float((descending[:k] - threshold).sum())
-    if excess <= 0:
+    if excess <= np.finfo(np.float64).eps:  # all equal: nothing to take a rate from
         return np.full(x.shape, 1 / (count + 1))
     tail: FloatVector = (k + 1) / (count + 1) * (1 + (x - threshold) / excess) ** -float(k)
     return tail

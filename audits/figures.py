@@ -42,6 +42,7 @@ def nearness_plot(groups: Mapping[str, FloatVector], flagged: BoolVector, title:
             axes.scatter(values[flagged], height[flagged], s=60, facecolors="none", edgecolors=RED, linewidths=1.5)
     axes.set_yticks(range(len(groups), 0, -1), [f"{name} ({np.isfinite(v).sum()})" for name, v in groups.items()])
     axes.set_xscale("symlog", linthresh=1.0)
+    axes.set_xticks([0, 0.5, 1, 2, 5, 10], ["0", "0.5", "1", "2", "5", "10"])
     axes.set_xlabel("relative nearness to the nearest patient (0: no nearer than to the next ones)")
     axes.set_title(title, loc="left", fontsize=10)
     _tidy(axes)

@@ -101,7 +101,9 @@ def find_sources(settings: AuditSettings, rules: AuditRules) -> Sources:
     synthetic = tuple(
         NamedScan(name, name, Split.TRAIN, scan) for name, scan in zip(names, findings.scans, strict=True)
     )
-    cohort, train, holdout = None, (), ()
+    cohort: Cohort | None = None
+    train: tuple[NamedScan, ...] = ()
+    holdout: tuple[NamedScan, ...] = ()
     if settings.cohort is not None:
         cohort = open_cohort(settings.cohort)
         if not cohort.of(Split.HOLDOUT):

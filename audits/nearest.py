@@ -14,13 +14,14 @@ one at a time, and generated ones in blocks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import numpy.typing as npt
 
-from anonsynth.audits.alignment import Placement, Spectrum, best_placement, spectrum
+from anonsynth.audits.alignment import Placement, Spectrum, best_placement, place, spectrum
 from anonsynth.audits.views import View, ViewGrid, ViewVolume, make_views
 from anonsynth.cohort.geometry import FloatVolume
 from anonsynth.cohort.model import ScanRecord
@@ -75,7 +76,7 @@ class Index:
         cohort: Where the scans are read from.
         records: The N training scans.
         grid: The grid of the views.
-        features: Per ranked view (N, C, F) float32.
+        features: Per ranked view (N, C, x, y, z) float32.
         present: Per ranked view (N, C) bool, or (N, 1) for labels.
     """
 
@@ -90,9 +91,8 @@ class Index:
         view = views[ranked]
         if not view.present.any():
             return ()
-        mirrored = ViewVolume(view.volume[:, ::-1], view.present)
         reference = self.features[ranked].reshape(len(self.records), -1)
-        both = np.stack([self.grid.index(v).ravel() for v in (view, mirrored)], axis=1)
+        both = np.stack([moved.ravel() for moved in _moved(self.grid.coarse(view, ranked))], axis=1)
         shared = (self.present[ranked] & view.present).sum(1)
         similarity = (reference @ both).max(1) / np.maximum(shared, 1)
         best: dict[str, int] = {}
@@ -111,7 +111,7 @@ def build_index(cohort: Cohort, records: Sequence[ScanRecord], grid: ViewGrid, p
     for record in progress.track(records, total=len(records), what="indexing training scans"):
         views = make_views(cohort.load(record), grid)
         for view in features:
-            features[view].append(grid.index(views[view]))
+            features[view].append(grid.coarse(views[view], view))
             present[view].append(views[view].present)
     return Index(
         cohort,
@@ -182,6 +182,12 @@ def _compare_block(queries: Sequence[Query], index: Index) -> list[Matches]:
         Matches(query.scan, query.patient, {view: _nearest_first(found[number][view]) for view in View})
         for number, query in enumerate(queries)
     ]
+
+
+def _moved(coarse: FloatVolume) -> Iterator[FloatVolume]:
+    """Yield a scan's features mirrored or not, and shifted by up to one coarse voxel along each axis."""
+    for mirrored, x, y, z in product((False, True), (-1, 0, 1), (-1, 0, 1), (-1, 0, 1)):
+        yield place(coarse, Placement(1.0, (x, y, z), mirrored=mirrored))
 
 
 def _nearest_first(matches: list[Match]) -> tuple[Match, ...]:

@@ -102,8 +102,8 @@ def _sample(
     p = {view: scores.p[view][number] for view in View}
     strongest = min(View, key=lambda view: p[view] if np.isfinite(p[view]) else 2.0)
     reasons = []
-    for domain, (_, pair) in pairs.items():
-        if pair.identical and (domain == "image" or labels_count):
+    for domain, (_, compared) in pairs.items():
+        if compared.identical and (domain == "image" or labels_count):
             reasons.append(f"{domain}: identical to a training scan's, voxel for voxel after alignment")
     flagged = bool(reasons) or q_value <= q
     if q_value <= q:
@@ -114,8 +114,8 @@ def _sample(
                 reasons.append(
                     f"{view.domain}: {view.value} nearer to one patient than to others, p = {p[view]:.2g}{tail}"
                 )
-    domain = strongest.domain if strongest.domain in pairs else next(iter(pairs), None)
-    nearest, pair = pairs[domain] if domain is not None else (None, None)
+    shown = strongest.domain if strongest.domain in pairs else next(iter(pairs), None)
+    nearest, pair = pairs[shown] if shown is not None else (None, None)
     result = SampleResult(
         id=match.scan,
         nearest=nearest,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -53,13 +54,16 @@ class Scores:
     combined: FloatVector
 
 
-def one_scan_per_patient(queries: Sequence[Query], seed: int, name: str) -> tuple[Query, ...]:
+Looked = TypeVar("Looked", Query, Matches)
+
+
+def one_scan_per_patient(queries: Sequence[Looked], seed: int, name: str) -> tuple[Looked, ...]:
     """Draw one scan of each patient, so that the null's values are as independent as its patients.
 
     The smallest or largest value of a patient's scans would belong to another distribution than a generated scan's.
     """
     rng = stream(seed, "audit", name)
-    scans: dict[str, list[Query]] = {}
+    scans: dict[str, list[Looked]] = {}
     for query in sorted(queries, key=lambda query: query.scan):
         scans.setdefault(query.patient, []).append(query)
     return tuple(own[int(rng.integers(len(own)))] for own in scans.values())

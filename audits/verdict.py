@@ -125,7 +125,7 @@ def _copies(evidence: Evidence, rules: AuditRules) -> Finding:
         ci=(bounds.low, bounds.high),
         threshold=0.0,
         verdict=Verdict.FAIL if found else Verdict.PASS,
-        limits=f"with {n} generated scans a copy rate of up to {unseen:.1%} could have gone unseen in those not drawn",
+        limits=f"of all scans that this generator would make, up to {unseen:.1%} may be such; {n} were looked at",
         criteria=COPY_CRITERIA,
     )
 

@@ -86,19 +86,21 @@ class ViewGrid:
         """Average (X, Y, Z) grid voxels to view voxels; the far ends are padded with zeros."""
         return _block_mean(volume, self.factors)
 
-    def index(self, view: ViewVolume) -> FloatVolume:
-        """Return the (C, F) coarse float32 features of a view, each present channel of norm 1 again.
+    def coarse(self, volume: ViewVolume, view: View) -> FloatVolume:
+        """Return the (C, x, y, z) coarse float32 features of a view, of norm 1 again like the view.
 
-        F is chosen so that all channels together hold about 6,000 numbers: some 25 kB a scan.
+        All channels together hold about 6,000 numbers: some 25 kB a scan. Label maps are first moved to the middle by
+        their centroid, which is well defined for them, so that a shifted copy keeps its place in the ranking.
         """
-        channels = view.volume.shape[0]
+        channels = volume.volume.shape[0]
         step = int(np.ceil((np.prod(self.view_shape) * channels / INDEX_VOXELS) ** (1 / 3)))
-        coarse = np.stack([_block_mean(channel, (step, step, step)).ravel() for channel in view.volume])
-        if view.present.size == channels:
-            norm = np.array([[_norm(channel)] for channel in coarse], np.float32)
-        else:
-            norm = np.full((channels, 1), _norm(coarse), np.float32)
-        return np.divide(coarse, norm, out=np.zeros_like(coarse), where=norm > 0)
+        source = _centred(volume.volume) if view is View.LABEL else volume.volume
+        small = np.stack([_block_mean(channel, (step, step, step)) for channel in source])
+        for part in small[None] if view is View.LABEL else small:
+            norm = _norm(part)
+            if norm > 0:
+                part /= norm
+        return small
 
 
 def make_views(scan: Scan, grid: ViewGrid) -> Mapping[View, ViewVolume]:
@@ -127,6 +129,14 @@ def field_of_view(image: FloatVolume) -> npt.NDArray[np.bool_]:
     if inside.any():
         box[ndimage.find_objects(inside.astype(np.uint8))[0]] = True
     return box
+
+
+def _centred(channels: FloatVolume) -> FloatVolume:
+    mass = channels.sum(0)
+    if not mass.any():
+        return channels
+    shifts = [round((n - 1) / 2 - c) for n, c in zip(mass.shape, ndimage.center_of_mass(mass), strict=True)]
+    return np.roll(channels, shifts, axis=(1, 2, 3))
 
 
 def _label_view(label: LabelVolume, grid: ViewGrid) -> ViewVolume:

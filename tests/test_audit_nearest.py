@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from conftest import make_tiny_cohort
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from anonsynth.audits.alignment import Placement, best_placement, place, spectrum
+from anonsynth.audits.nearest import Query, build_index, cohort_queries, compare
+from anonsynth.audits.pairs import IDENTICAL_DISTANCE, image_distance, label_dice, pair_images, pair_labels
+from anonsynth.audits.scoring import flagged_alone, make_null, one_scan_per_patient, score
+from anonsynth.audits.views import View, ViewGrid, ViewVolume, make_views
+from anonsynth.cohort.model import Split
+from anonsynth.cohort.store import Cohort, Scan
+from anonsynth.progress import Progress
+
+QUIET = Progress(quiet=True)
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
+    return make_tiny_cohort(tmp_path_factory.mktemp("nearest") / "cohort", patients=30, holdout=10)
+
+
+def _grid(cohort: Cohort) -> ViewGrid:
+    return ViewGrid(cohort.grid.shape, (1, 2))
+
+
+@given(
+    shift=st.tuples(st.integers(-3, 3), st.integers(-4, 4), st.integers(-3, 3)),
+    mirrored=st.booleans(),
+    seed=st.integers(0, 100),
+)
+@settings(max_examples=25, deadline=None)
+def test_alignment_finds_a_shift_and_a_mirror(shift: tuple[int, int, int], mirrored: bool, seed: int) -> None:
+    volume = np.zeros((2, 20, 26, 18), np.float32)
+    volume[:, 4:16, 6:20, 4:14] = np.random.default_rng(seed).normal(size=(2, 12, 14, 10))
+    volume /= np.sqrt((volume**2).sum((1, 2, 3), keepdims=True))
+    moved = place(volume, Placement(1.0, shift, mirrored=mirrored))
+    both = np.array([True, True])
+    found = best_placement(spectrum(ViewVolume(moved, both)), spectrum(ViewVolume(volume, both)))
+    assert found.similarity == pytest.approx(1.0, abs=1e-5)
+    assert found.mirrored == mirrored
+    np.testing.assert_array_equal(place(moved, found), volume)
+
+
+def test_scans_without_a_common_modality_are_not_alike() -> None:
+    volume = np.ones((2, 8, 8, 8), np.float32)
+    first = spectrum(ViewVolume(volume, np.array([True, False])))
+    second = spectrum(ViewVolume(volume, np.array([False, True])))
+    assert best_placement(first, second).similarity == -1
+
+
+def test_views_ignore_scale_and_offset_and_keep_norm_one(cohort: Cohort) -> None:
+    scan = cohort.load(cohort.records[0])
+    other = replace(scan, image=np.where(scan.image != 0, 0.5 * scan.image, 0).astype(np.float32))
+    for first, second in zip(
+        make_views(scan, _grid(cohort)).values(), make_views(other, _grid(cohort)).values(), strict=True
+    ):
+        np.testing.assert_allclose(first.volume, second.volume, atol=2e-3)
+        assert np.sum(first.volume**2) == pytest.approx(first.present.sum(), rel=1e-4)
+
+
+def test_distances_of_near_copies_are_right_to_the_last_digits() -> None:
+    rng = np.random.default_rng(0)
+    scan = rng.normal(100, 10, (1, 24, 24, 24))
+    near = scan + rng.normal(0, 1e-3, scan.shape)
+    mask = np.ones(scan.shape[1:], bool)
+    distance = image_distance(near, scan, mask)  # type: ignore[arg-type]
+    assert distance == pytest.approx(0.5 * (1e-3 / 10) ** 2, rel=0.05)
+    assert image_distance(scan, scan, mask) == 0  # type: ignore[arg-type]
+    assert label_dice(np.array([[[1, 2, 0]]], np.uint8), np.array([[[1, 1, 0]]], np.uint8)) == 0.5
+
+
+def test_a_copy_is_identical_and_another_patient_is_not(cohort: Cohort) -> None:
+    first, second = (cohort.load(record) for record in cohort.records[2:4])
+    copy = replace(first, image=np.ascontiguousarray(first.image[:, ::-1]), label=first.label[::-1].copy())
+    assert pair_images(copy, first).identical
+    assert pair_images(copy, first).placement.mirrored
+    assert pair_labels(copy, first).identical
+    assert not pair_images(second, first).identical
+    assert not pair_labels(second, first).identical
+    assert 1 - pair_images(second, first).similarity > IDENTICAL_DISTANCE
+
+
+def test_a_patients_scans_are_one_neighbour(cohort: Cohort) -> None:
+    train = cohort.of(Split.TRAIN)
+    twice = (*train, *(replace_patient(train[0], f"{train[0].scan}") for _ in range(3)))
+    index = build_index(cohort, twice, _grid(cohort), QUIET)
+    (matches,) = compare(cohort_queries(cohort, [train[5]]), index, QUIET, "test")
+    for view in View:
+        patients = [match.patient for match in matches.views[view]]
+        assert len(patients) == len(set(patients))
+
+
+def replace_patient(record, scan):
+    return record.model_copy(update={"scan": scan})
+
+
+def test_copies_stand_out_and_the_average_does_not(cohort: Cohort) -> None:
+    train = cohort.of(Split.TRAIN)
+    index = build_index(cohort, train, _grid(cohort), QUIET)
+    holdout = one_scan_per_patient(cohort_queries(cohort, cohort.of(Split.HOLDOUT)), 0, "holdout")
+    null = make_null(compare(holdout, index, QUIET, "null"))
+    copies = score(compare(cohort_queries(cohort, train), index, QUIET, "copies"), null)
+    assert flagged_alone(copies.combined, np.ones(50), 0.05).all()
+    left_out = score(compare(cohort_queries(cohort, train), index, QUIET, "copies"), null, without_own=True)
+    assert np.mean(flagged_alone(left_out.combined, np.ones(50), 0.05)) <= 0.1
+    average = score(compare([_average(cohort)], index, QUIET, "average"), null)
+    assert average.combined[0] > 0.05
+
+
+def _average(cohort: Cohort) -> Query:
+    """What a generator without ideas makes: near to everybody, a copy of nobody."""
+    scans = [cohort.load(record) for record in cohort.of(Split.TRAIN) if len(record.modalities) == 2]
+    image = np.mean([scan.image for scan in scans], axis=0)
+    label = (np.mean([scan.label > 0 for scan in scans], axis=0) > 0.5).astype(np.uint8)
+    smooth = np.stack([ndimage.gaussian_filter(channel, 1) for channel in image]).astype(np.float32)
+    scan = Scan(scans[0].record, smooth, scans[0].present, label)
+    return Query("average", "average", lambda: scan)
+
+
+def test_a_holdout_scan_that_is_also_in_training_is_no_null(cohort: Cohort) -> None:
+    train = cohort.of(Split.TRAIN)
+    index = build_index(cohort, train, _grid(cohort), QUIET)
+    queries = cohort_queries(cohort, [train[0], *cohort.of(Split.HOLDOUT)])
+    null = make_null(compare(queries, index, QUIET, "null"))
+    assert null.shared == 1
+    assert null.size(View.INTENSITY) == len(cohort.of(Split.HOLDOUT))
