@@ -8,8 +8,14 @@ from pydicom.dataset import Dataset
 
 from anonsynth.cohort.dicom.csa import slice_normal
 from anonsynth.cohort.dicom.header import Component, Frame, Mosaic, Scaling, SeriesInfo, Vector
-from anonsynth.cohort.dicom.tags import CSA_IMAGE_HEADER, GE_COMPLEX_COMPONENT, MOSAIC_COUNT, PHILIPS_SCALE_SLOPE
-from anonsynth.cohort.dicom.values import first_item, flag, number, numbers, text, vector, whole, words
+from anonsynth.cohort.dicom.tags import (
+    CSA_IMAGE_HEADER,
+    GE_COMPLEX_COMPONENT,
+    MOSAIC_COUNT,
+    PHILIPS_SCALE_SLOPE,
+    UIH_TILES,
+)
+from anonsynth.cohort.dicom.values import first_item, flag, items, number, numbers, text, vector, whole, words
 
 __all__ = ["classic_frame", "component_of", "directions", "scaling_of", "series_info"]
 
@@ -159,9 +165,20 @@ def _spacing(dataset: Dataset) -> tuple[float, float] | None:
 
 
 def _mosaic(dataset: Dataset, kind: tuple[str, ...]) -> Mosaic | None:
+    if "VFRAME" in kind:
+        return _grid(dataset)
     if "MOSAIC" not in kind or CSA_IMAGE_HEADER not in dataset:
         return None
     count = whole(dataset, MOSAIC_COUNT)
     header = dataset[CSA_IMAGE_HEADER].value
     normal = slice_normal(header) if isinstance(header, bytes) else None
     return Mosaic(count, normal) if count > 0 and normal is not None else None
+
+
+def _grid(dataset: Dataset) -> Mosaic | None:
+    """Return how a UIH grid is made: a private sequence has one item with the position of each tile."""
+    places = [vector(tile, "ImagePositionPatient") for tile in items(dataset, UIH_TILES)]
+    if len(places) < 2 or places[0] is None or places[-1] is None:
+        return None
+    (a, b, c), (d, e, f) = places[0], places[-1]
+    return Mosaic(len(places), (d - a, e - b, f - c), places[0])

@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset
 from anonsynth.cohort.dicom.classic import classic_frame, component_of, directions, scaling_of
 from anonsynth.cohort.dicom.header import Frame, Scaling, SeriesInfo
 from anonsynth.cohort.dicom.tags import PHILIPS_SCALE_SLOPE
-from anonsynth.cohort.dicom.values import first_item, number, numbers, text, vector, words
+from anonsynth.cohort.dicom.values import first_item, items, number, numbers, text, vector, words
 
 __all__ = ["enhanced_frames", "enhanced_info", "is_enhanced"]
 
@@ -82,7 +82,7 @@ def _frame(file: Frame, index: int, frames: int, own: Dataset, shared: Dataset, 
 
 
 def _groups(dataset: Dataset) -> tuple[Dataset, ...]:
-    return tuple(dataset.get("PerFrameFunctionalGroupsSequence") or ())
+    return items(dataset, "PerFrameFunctionalGroupsSequence")
 
 
 def _group(name: str, own: Dataset, shared: Dataset) -> Dataset:

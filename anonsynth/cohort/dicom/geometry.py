@@ -9,7 +9,7 @@ does this module: InstanceNumber decides which end is trusted, not which slice c
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -116,17 +116,21 @@ def place(frames: Sequence[Frame]) -> Placement:
 
 
 def mosaic_affine(frame: Frame, shape: tuple[int, int, int]) -> Matrix:
-    """Return the affine of a Siemens mosaic taken apart into `shape` (columns, rows, slices).
+    """Return the affine of a mosaic taken apart into `shape` (columns, rows, slices).
 
-    ImagePositionPatient of a mosaic is the corner of a slice as large as the whole mosaic around the true centre, so
-    the true corner lies half the difference further in.
+    ImagePositionPatient of a Siemens mosaic is the corner of a slice as large as the whole mosaic around the true
+    centre, so the true corner lies half the difference further in. A UIH grid states the true corner.
     """
-    if frame.mosaic is None:
+    mosaic = frame.mosaic
+    if mosaic is None:
         raise InputError("the mosaic does not say how it is made", remedy=_SEND_AGAIN, private_path=frame.path)
     directions = axes(frame)
-    if directions[2] @ np.asarray(frame.mosaic.normal) < 0:
+    if directions[2] @ np.asarray(mosaic.normal) < 0:
         directions[2] = -directions[2]
-    affine = _affine(frame, directions, frame.gap or frame.thickness or 1.0)
+    step = frame.gap or frame.thickness or 1.0
+    if mosaic.corner is not None:
+        return _affine(replace(frame, position=mosaic.corner), directions, step)
+    affine = _affine(frame, directions, step)
     inset = [(frame.columns - shape[0]) / 2, (frame.rows - shape[1]) / 2]
     affine[:3, 3] += affine[:3, :2] @ np.array(inset)
     return affine

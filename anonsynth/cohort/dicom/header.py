@@ -38,15 +38,17 @@ class Scaling:
 
 @dataclass(frozen=True, slots=True)
 class Mosaic:
-    """A Siemens mosaic: the slices of a volume as tiles of one image.
+    """The slices of a volume as tiles of one image: a Siemens mosaic or a UIH grid.
 
     Attributes:
         count: Tiles that hold a slice.
-        normal: Unit vector from the first tile's slice to the last one's, LPS+.
+        normal: Direction from the first tile's slice to the last one's, LPS+.
+        corner: Centre of the first tile's first pixel in mm, LPS+; None (Siemens) if it follows from the whole image.
     """
 
     count: int
     normal: Vector
+    corner: Vector | None = None
 
 
 @dataclass(frozen=True, slots=True)

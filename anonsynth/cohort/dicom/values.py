@@ -12,7 +12,7 @@ from pydicom.tag import BaseTag
 from anonsynth.cohort.dicom.header import Vector
 from anonsynth.cohort.dicom.quiet import BROKEN
 
-__all__ = ["first_item", "flag", "number", "numbers", "text", "vector", "whole", "words"]
+__all__ = ["first_item", "flag", "items", "number", "numbers", "text", "vector", "whole", "words"]
 
 Key = str | BaseTag
 _UNTYPED = {4: "<f", 2: "<H"}
@@ -64,10 +64,12 @@ def vector(dataset: Dataset, key: Key) -> Vector | None:
 
 def first_item(dataset: Dataset, key: Key) -> Dataset:
     """Return the first item of a sequence, or an empty dataset."""
-    for part in _parts(dataset, key):
-        if isinstance(part, Dataset):
-            return part
-    return Dataset()
+    return next(iter(items(dataset, key)), Dataset())
+
+
+def items(dataset: Dataset, key: Key) -> tuple[Dataset, ...]:
+    """Return the items of a sequence."""
+    return tuple(part for part in _parts(dataset, key) if isinstance(part, Dataset))
 
 
 def _parts(dataset: Dataset, key: Key) -> tuple[object, ...]:

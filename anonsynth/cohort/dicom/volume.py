@@ -15,7 +15,7 @@ from pydicom.dataset import FileDataset
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from anonsynth.cohort.dicom.geometry import mosaic_affine, place
-from anonsynth.cohort.dicom.header import Frame, Scaling
+from anonsynth.cohort.dicom.header import Frame, Mosaic, Scaling
 from anonsynth.cohort.dicom.quiet import BROKEN, quiet_pydicom
 from anonsynth.cohort.sources import RawVolume
 from anonsynth.errors import InputError
@@ -46,8 +46,9 @@ class DicomVolume:
         Raises:
             InputError: If a file cannot be decoded or does not hold what its header promised.
         """
-        if self.frames[0].mosaic is not None:
-            return _read_mosaic(self.frames[0])
+        mosaic = self.frames[0].mosaic
+        if mosaic is not None:
+            return _read_mosaic(self.frames[0], mosaic)
         placement = place(self.frames)
         slices: list[Pixels | None] = [None] * len(placement.frames)
         for index, pixels in _decoded(placement.frames):
@@ -56,10 +57,12 @@ class DicomVolume:
         return RawVolume(_scaled(array, [frame.scaling for frame in placement.frames]), placement.affine)
 
 
-def _read_mosaic(frame: Frame) -> RawVolume:
-    count = frame.mosaic.count if frame.mosaic else 0
+def _read_mosaic(frame: Frame, mosaic: Mosaic) -> RawVolume:
+    """Take a mosaic apart; a Siemens one is square, a UIH one as high as its tiles need."""
+    count = mosaic.count
     tiles = math.isqrt(count - 1) + 1
-    rows, columns = frame.rows // tiles, frame.columns // tiles
+    high = tiles if mosaic.corner is None else math.ceil(count / tiles)
+    rows, columns = frame.rows // high, frame.columns // tiles
     [(_, pixels)] = _decoded([frame])
     slices = []
     for tile in range(count):
