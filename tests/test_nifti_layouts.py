@@ -263,6 +263,15 @@ def test_an_unreadable_folder_is_refused_and_the_rest_is_read(tmp_path: Path, mo
     ]
 
 
+def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:
+    touch(tmp_path / "store", "x/t1.nii.gz", "y/t1.nii.gz")
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s/p1").symlink_to(tmp_path / "store/x")
+    (tmp_path / "s/p2").symlink_to(tmp_path / "store/y")
+    (tmp_path / "store/x/loop").symlink_to(tmp_path / "s")
+    assert [scan.patient for scan in find_nifti(tmp_path / "s").scans] == ["p1", "p2"]
+
+
 def test_names() -> None:
     assert label_word("seg") == "seg"
     assert label_word("masked_t1") is None

@@ -17,7 +17,7 @@ from anonsynth.errors import UsageError
 
 __all__ = ["MAX_VOXELS", "Extent", "check_grid", "infer_grid"]
 
-MAX_VOXELS = 2**18
+MAX_VOXELS = 2**19
 MULTIPLE = 4
 """The generator halves each axis twice."""
 COVERED = 0.95

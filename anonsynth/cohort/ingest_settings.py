@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from anonsynth.cohort.grid_inference import MAX_VOXELS
+from anonsynth.cohort.layout_tree import walk_folders
 from anonsynth.errors import InputError, UsageError
 from anonsynth.files import UNFINISHED, begin_folder, read_json, sha256_file, write_json
 from anonsynth.policies.model import Policy
@@ -120,9 +120,8 @@ def _listing(root: Path) -> Iterator[str]:
     if root.is_file():
         yield sha256_file(root)
         return
-    for folder, folders, files in os.walk(root):
-        folders.sort()
-        for name in sorted(files):
-            path = Path(folder) / name
+    for folder, _, files in walk_folders(root):
+        for name in files:
+            path = folder / name
             size = path.stat().st_size if path.exists() else -1
             yield f"{path.relative_to(root).as_posix()}\t{size}"

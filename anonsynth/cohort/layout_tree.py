@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from anonsynth.cohort.nifti import is_nifti
 from anonsynth.cohort.sources import Refusal
 
-__all__ = ["Tree", "walk"]
+__all__ = ["Tree", "walk", "walk_folders"]
 
 FOREIGN = (".mgz", ".mgh", ".nrrd", ".nhdr", ".mha", ".mhd", ".mnc", ".hdr", ".img", ".npy", ".tif", ".tiff")
 
@@ -49,13 +50,9 @@ def walk(root: Path) -> Tree:
         remedy = "check its permissions, or leave it out of the source"
         refusals.append(Refusal(Path(error.filename), "the folder cannot be read", remedy))
 
-    for folder, folders, files in os.walk(root, onerror=unreadable):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        here = Path(folder)
+    for here, folders, files in walk_folders(root, unreadable):
         for name in sorted(files + [name for name in folders if is_nifti(Path(name))]):
             path = here / name
-            if name.startswith("."):
-                continue
             if is_nifti(path):
                 volumes.append(path)
             elif name.lower().endswith(FOREIGN):
@@ -63,3 +60,21 @@ def walk(root: Path) -> Tree:
             else:
                 others.append(path)
     return Tree(root, tuple(sorted(volumes)), tuple(sorted(others)), tuple(refusals))
+
+
+def walk_folders(
+    root: Path, unreadable: Callable[[OSError], None] | None = None
+) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """Yield (folder, its folders, its files) in a fixed order, hidden ones left out.
+
+    Links to folders are followed, as data are often laid out with them, but no folder is entered twice.
+    """
+    entered: set[str] = set()
+    for folder, folders, files in os.walk(root, onerror=unreadable, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in entered:
+            folders.clear()
+            continue
+        entered.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield Path(folder), folders, sorted(name for name in files if not name.startswith("."))

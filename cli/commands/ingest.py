@@ -19,7 +19,7 @@ def command(
     policy: str = typer.Option("internal", help="A shipped policy or a YAML file."),
     shape: str = typer.Option(None, help="Grid in voxels, X,Y,Z, multiples of 4; inferred if left out."),
     spacing: str = typer.Option(None, help="Voxel size in mm, X,Y,Z; inferred if left out."),
-    max_voxels: int = typer.Option(2**18, min=64, help="Largest grid that is inferred."),
+    max_voxels: int = typer.Option(2**19, min=64, help="Largest grid that is inferred."),
     holdout: float = typer.Option(0.2, help="Share of the patients that is never trained on."),
     seed: int = typer.Option(0, help="Of pseudonyms and split."),
     layout: str = typer.Option("auto", help="auto, table, dicom, images-labels, bids, patient-folders or flat."),
