@@ -44,7 +44,7 @@ def attach_labels(findings: SourceFindings, folder: Path) -> SourceFindings:
             refusals.append(Refusal(path, "the scan has a label map already", "keep one of them"))
         else:
             scans[index] = replace(scans[index], label=NiftiVolume(path))
-    lookup = dict(findings.labels) | find_lookup(folder)
+    lookup = dict(findings.labels) | (find_lookup(folder) or find_lookup(folder.parent))
     words = findings.label_words | label_words(tree.volumes)
     return replace(findings, scans=tuple(scans), refusals=tuple(refusals), labels=lookup, label_words=words)
 
