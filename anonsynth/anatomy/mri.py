@@ -23,7 +23,7 @@ from anonsynth.cohort.geometry import FloatVolume, Grid, LabelVolume
 
 __all__ = ["SimulatedScan", "draw_scan"]
 
-_TEXTURE_R1 = (0.0, 0.01, 0.035, 0.02, 0.06, 0.16, 0.12, 0.45, 0.40)
+_TEXTURE_R1 = (0.0, 0.01, 0.035, 0.02, 0.06, 0.10, 0.12, 0.45, 0.40)
 _TEXTURE_R2 = (0.0, 0.01, 0.035, 0.02, 0.10, 0.12, 0.16, 0.30, 0.16)
 """Relative standard deviation of the relaxation rates within each tissue."""
 _DETAIL_R1, _DETAIL_R2 = 1.7, 0.9
@@ -130,8 +130,8 @@ def _acquired(
     image = blurred(ideal, (width, width, width + float(rng.uniform(0, 0.25))))
     image *= bias_field(grid.shape, grid.spacing, float(rng.uniform(0.03, 0.1)), rng)
     tissue = image[inside] if inside is not None else image[image > 0.1 * image.max()]
-    white_level = float(np.percentile(tissue, 99.5)) if tissue.size else 1.0
-    image = rician(image / np.float32(max(white_level, 1e-6)), float(rng.uniform(0.008, 0.022)), rng)
+    bright = float(np.percentile(tissue, 99.9)) if tissue.size else 1.0
+    image = rician(image / np.float32(max(bright, 1e-6)), float(rng.uniform(0.008, 0.022)), rng)
     if inside is not None:
         image *= inside
     acquired: FloatVolume = np.clip(image / np.float32(1.15), 0, 1)

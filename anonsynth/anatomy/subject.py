@@ -213,7 +213,7 @@ def _add_tumour(
 
 
 def _replace(tissue: FloatVolume, label: LabelVolume, grid: Grid, rng: np.random.Generator) -> None:
-    """Put the tumour into the tissue fractions; oedema soaks the tissue, core and necrosis take its place."""
+    """Put the tumour into the tissue fractions; oedema and rim leave some of it between them."""
     window = _bounds(label > 0, pad=3)
     if window is None:
         return
@@ -223,8 +223,9 @@ def _replace(tissue: FloatVolume, label: LabelVolume, grid: Grid, rng: np.random
         value: ndimage.gaussian_filter((local == value).astype(np.float32), [width / step for step in grid.spacing])
         for value, width in widths.items()
     }
-    soaked = 0.82 + 0.12 * multiscale_field(local.shape, grid.spacing, ((6.0, 1.0), (2.5, 0.4)), rng)
-    soft[OEDEMA] *= np.clip(soaked, 0.6, 1.0)
+    for value, mean in ((OEDEMA, 0.82), (ENHANCING, 0.88)):
+        density = mean + 0.12 * multiscale_field(local.shape, grid.spacing, ((6.0, 1.0), (2.5, 0.4)), rng)
+        soft[value] *= np.clip(density, 0.6, 1.0)
     inside = tissue[(slice(None), *window)]
     keep = 1 - np.clip(sum(soft.values()), 0, 1)
     inside *= keep

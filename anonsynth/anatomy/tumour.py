@@ -139,7 +139,7 @@ def _core(plan: TumourPlan, site: TumourSite, voxels: float, rng: np.random.Gene
     offsets = _offsets(plan, site.grid)
     radius = np.sqrt(sum((offset / s) ** 2 for offset, s in zip(offsets, plan.stretch, strict=True)))
     lumps = multiscale_field(site.grid.shape, site.grid.spacing, ((9.0, 1.0), (4.0, 0.5), (2.0, 0.2)), rng)
-    return _connected(_smallest(radius * np.exp(0.2 * lumps), site.tissue, voxels), site, plan)
+    return _connected(_smallest(radius * np.exp(0.27 * lumps), site.tissue, voxels), site, plan)
 
 
 def _spread(core: _Mask, site: TumourSite, voxels: float, rng: np.random.Generator) -> _Mask:
@@ -147,7 +147,7 @@ def _spread(core: _Mask, site: TumourSite, voxels: float, rng: np.random.Generat
     distance = ndimage.distance_transform_edt(~core, sampling=site.grid.spacing)
     white = ndimage.gaussian_filter(site.white, [1.2 / step for step in site.grid.spacing])
     ragged = multiscale_field(site.grid.shape, site.grid.spacing, ((7.0, 1.0), (3.0, 0.5)), rng)
-    cost = distance * (1 + 2.2 * (1 - white)) * np.exp(0.25 * ragged)
+    cost = distance * (1 + 3.0 * (1 - white)) * np.exp(0.35 * ragged)
     room = (site.tissue & (site.fluid < 0.5)) | core
     grown = _smallest(np.where(core, -1.0, cost), room, max(voxels, core.sum()))
     grown = ndimage.binary_opening(grown, iterations=1) | core
@@ -162,7 +162,7 @@ def _deepest(mask: _Mask, grid: Grid, voxels: float, rng: np.random.Generator) -
     depth = ndimage.distance_transform_edt(padded, sampling=grid.spacing)[1:-1, 1:-1, 1:-1]
     ragged = multiscale_field(grid.shape, grid.spacing, ((5.0, 1.0), (2.5, 0.5)), rng)
     inner = mask & (depth > max(grid.spacing[:2]))
-    return _smallest(-depth * np.exp(0.25 * ragged), inner, voxels)
+    return _smallest(-depth * np.exp(0.32 * ragged), inner, voxels)
 
 
 def _smallest(cost: npt.NDArray[np.floating], allowed: _Mask, voxels: float) -> _Mask:
