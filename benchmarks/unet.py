@@ -12,15 +12,14 @@ from torch.nn import functional
 class UNet(nn.Module):
     """A 3-D U-Net of about 0.3 million weights: (B, C, X, Y, Z) → (B, classes, X, Y, Z)."""
 
-    def __init__(self, inputs: int, classes: int, width: int = 12) -> None:
+    def __init__(self, inputs: int, classes: int) -> None:
         super().__init__()
-        w = width
-        self.enter = _pair(inputs, w)
-        self.down1 = _pair(w, 2 * w)
-        self.down2 = _pair(2 * w, 4 * w)
-        self.up1 = _pair(6 * w, 2 * w)
-        self.up0 = _pair(3 * w, w)
-        self.out = nn.Conv3d(w, classes, 1)
+        self.enter = _pair(inputs, 8)
+        self.down1 = _pair(8, 32)
+        self.down2 = _pair(32, 64)
+        self.up1 = _pair(64 + 32, 32)
+        self.up0 = _pair(32 + 8, 8)
+        self.out = nn.Conv3d(8, classes, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Segment; sizes are padded to multiples of four and cropped back."""

@@ -43,14 +43,14 @@ class TrainSettings(_Frozen):
 
     steps: int = Field(default=600, ge=1)
     label_steps: int = Field(default=300, ge=1)
-    batch: int = Field(default=4, ge=1)
+    batch: int = Field(default=2, ge=1)
     seed: int = Field(default=0, ge=0)
     prior: PriorChoice = PriorChoice.AUTO
     width: int = Field(default=24, ge=8, multiple_of=8)
     style: int = Field(default=16, ge=1)
-    rate: float = Field(default=6e-4, gt=0)
-    l1_weight: float = Field(default=10.0, ge=0)
-    matching_weight: float = Field(default=2.0, ge=0)
+    rate: float = Field(default=8e-4, gt=0)
+    l1_weight: float = Field(default=20.0, ge=0)
+    matching_weight: float = Field(default=10.0, ge=0)
     kl_weight: float = Field(default=0.02, ge=0)
     crop_voxels: int = Field(default=110_000, ge=4096)
     ema_decay: float = Field(default=0.995, ge=0, lt=1)

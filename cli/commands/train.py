@@ -19,7 +19,7 @@ def command(
     label_steps: int = typer.Option(
         300, "--label-steps", min=1, help="Optimisation steps of MRI → label, where anatomy has to be filled in."
     ),
-    batch: int = typer.Option(4, "--batch", min=1, help="Scans in a step."),
+    batch: int = typer.Option(2, "--batch", min=1, help="Scans in a step."),
     prior: str = typer.Option("auto", "--prior", help="Label prior: auto, atlas or shape."),
     seed: int = typer.Option(0, "--seed", min=0, help="The one seed."),
     device: str = typer.Option("auto", "--device", help="auto, cpu or cuda."),
