@@ -65,7 +65,7 @@ def ingest(settings: IngestSettings, policy: Policy, progress: Progress) -> Coho
         if cohort.info.settings_sha256 == key:
             return cohort
     claim_folder(settings, key)
-    findings = find_source(settings)
+    findings = find_source(settings, progress)
     surveys = _survey(findings, settings.out / "survey", progress)
     same = find_same_images(findings.scans, surveys)
     identities = settle_identities(findings.scans, surveys, same)
@@ -109,13 +109,13 @@ def ingest(settings: IngestSettings, policy: Policy, progress: Progress) -> Coho
     return open_cohort(settings.out)
 
 
-def find_source(settings: IngestSettings) -> SourceFindings:
+def find_source(settings: IngestSettings, progress: Progress) -> SourceFindings:
     """Find the scans of all sources; the same patient key in two sources is the same person.
 
     Raises:
         InputError: If a source does not exist or its layout is not known.
     """
-    found = [_find_one(source, settings) for source in settings.sources]
+    found = [_find_one(source, settings, progress) for source in settings.sources]
     several = len(found) > 1
     scans = [
         replace(scan, session=f"{number}_{scan.session}") if several else scan
@@ -133,23 +133,23 @@ def find_source(settings: IngestSettings) -> SourceFindings:
     )
 
 
-def _find_one(source: Path, settings: IngestSettings) -> SourceFindings:
+def _find_one(source: Path, settings: IngestSettings, progress: Progress) -> SourceFindings:
     options = LayoutOptions(settings.modality, settings.group)
     if not source.exists():
         raise InputError("the source does not exist", remedy="check its path", private_path=source)
     if settings.layout == "dicom" or (settings.layout == "auto" and not holds_nifti(source)):
-        return _find_dicom(source, settings)
+        return _find_dicom(source, settings, progress)
     return find_nifti(
         source, labels=settings.labels, patients=settings.patients, layout=settings.layout, options=options
     )
 
 
-def _find_dicom(source: Path, settings: IngestSettings) -> SourceFindings:
+def _find_dicom(source: Path, settings: IngestSettings, progress: Progress) -> SourceFindings:
     from anonsynth.cohort.dicom import find_dicom
     from anonsynth.cohort.label_folder import attach_labels
     from anonsynth.cohort.patients_table import apply_patients, read_patients
 
-    findings: SourceFindings = find_dicom([source])
+    findings = find_dicom([source], progress)
     if settings.labels is not None:
         findings = attach_labels(findings, settings.labels)
     if settings.patients is not None:

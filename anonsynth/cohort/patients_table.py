@@ -13,6 +13,8 @@ from anonsynth.errors import InputError, UsageError
 
 __all__ = ["PatientsTable", "apply_patients", "read_patients"]
 
+ISSUER = "\x1f"
+"""Stands between a DICOM PatientID and its issuer in a patient's key."""
 VOLUME = ("volume", "file", "filename", "image", "scan", "path", "case", "id")
 
 
@@ -95,7 +97,8 @@ def apply_patients(findings: SourceFindings, table: PatientsTable) -> SourceFind
 
 def _names(scan: SourceScan) -> Iterable[str]:
     yield from (stem(volume.path) for _, volume in scan.modalities)
-    yield from (f"{scan.patient}_{scan.session}", scan.patient, f"sub-{scan.patient}")
+    patient = scan.patient.split(ISSUER)[0]
+    yield from (f"{patient}_{scan.session}", scan.session, patient, f"sub-{patient}")
     yield from (volume.path.parent.name for _, volume in scan.modalities)
 
 
