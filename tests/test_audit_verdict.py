@@ -23,6 +23,8 @@ from anonsynth.errors import InternalError
 from anonsynth.policies.model import AuditRules
 
 RULES = AuditRules()
+FINDING_KEYS = ("id", "question", "statistic", "value", "ci", "threshold", "verdict", "limits", "criteria")
+IMAGES = Domain("image", 50, 0, calibrated=True)
 
 
 def _controls(detected: int = 40, planted: int = 40, alarms: int = 0) -> tuple[ControlResult, ...]:
@@ -36,7 +38,7 @@ CLEAN = Evidence(
     generated=50,
     skipped=0,
     flagged=0,
-    domains=(Domain("image", 50, 0, calibrated=True), Domain("label", 50, 0, calibrated=True)),
+    domains=(IMAGES, Domain("label", 50, 0, calibrated=True)),
     controls=_controls(),
     train_patients=40,
     holdout_patients=12,
@@ -60,7 +62,7 @@ CLEAN = Evidence(
         ({"skipped": 2}, Verdict.INCONCLUSIVE, "coverage"),
         ({"domains": (Domain("label", 50, 0, calibrated=False),)}, Verdict.INCONCLUSIVE, "copies-label"),
         (
-            {"domains": (Domain("image", 50, 0, calibrated=True), Domain("label", 0, 0, calibrated=False))},
+            {"domains": (IMAGES, Domain("label", 0, 0, calibrated=False))},
             Verdict.PASS,
             None,
         ),
@@ -115,10 +117,8 @@ def test_what_is_written_validates_and_is_the_contract() -> None:
     value = validated(_document())
     assert list(value) == ["schema", "verdict", "policy", "inputs", "findings", "samples", "controls"]
     assert value["schema"] == "anonsynth/audit/1"
-    assert set(value["findings"][0]) == set(
-        ["id", "question", "statistic", "value", "ci", "threshold", "verdict", "limits", "criteria"]
-    )
-    assert set(value["samples"][0]) == set(["id", "nearest", "similarity", "p_value", "q_value", "flagged", "reasons"])
+    assert set(value["findings"][0]) == set(FINDING_KEYS)
+    assert set(value["samples"][0]) == {"id", "nearest", "similarity", "p_value", "q_value", "flagged", "reasons"}
     assert set(value["controls"][0]) == {"kind", "planted", "detected", "false_positive_rate"}
     assert AuditDocument.model_validate(value) == _document()
 
