@@ -17,14 +17,15 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from anonsynth.errors import InputError, UsageError
-from anonsynth.files import is_finished, read_json, sha256_listing, write_json
+from anonsynth.files import is_finished, read_json, sha256_listing
 from anonsynth.policies.model import Policy, load_policy
 from anonsynth.progress import Progress
+from anonsynth.run_record import Done, RunRecord
 
 __all__ = ["DemoSettings", "RunResult", "RunSettings", "Stage", "StageTime", "demo", "run"]
 
@@ -32,7 +33,9 @@ Announce = Callable[[str], None]
 """Says a sentence to the person at the terminal."""
 OpenProgress = Callable[[], AbstractContextManager[Progress]]
 """Opens the progress display of one stage."""
-RECORD = "run.json"
+DEVICES = ("auto", "cpu", "cuda")
+GRID_MULTIPLE = 4
+"""The generator halves every axis twice."""
 
 
 class _Frozen(BaseModel):
@@ -67,6 +70,20 @@ class RunSettings(_Frozen):
     steps: int | None = Field(default=None, ge=1)
     seed: int = Field(default=0, ge=0)
     device: str = "auto"
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        """Refuse at once what a late stage would refuse after an hour."""
+        if self.device not in DEVICES:
+            msg = f"there is no device '{self.device}'; choose {', '.join(DEVICES)}"
+            raise UsageError(msg)
+        if self.spacing is not None and min(self.spacing) <= 0:
+            msg = "--spacing needs three sizes above 0 mm, such as 1,1,1"
+            raise UsageError(msg)
+        if self.shape is not None and (min(self.shape) < 1 or any(n % GRID_MULTIPLE for n in self.shape)):
+            msg = f"--shape needs three multiples of {GRID_MULTIPLE}, such as 64,64,48"
+            raise UsageError(msg)
+        return self
 
 
 class DemoSettings(_Frozen):
@@ -144,7 +161,7 @@ def run(settings: RunSettings, progress: OpenProgress, announce: Announce) -> Ru
     policy = load_policy(settings.policy)
     given = {"sources": settings.sources, "patients": (settings.patients,), "labels": (settings.labels,)}
     hashes = {key: [_hashed(path) for path in paths if path is not None] for key, paths in given.items()}
-    record = _Record.open(settings.out, _fingerprint(settings, policy) | hashes)
+    record = RunRecord.open(settings.out, _fingerprint(settings, policy) | hashes)
     return _walk(_stages(settings, policy), record, progress, announce)
 
 
@@ -155,51 +172,11 @@ def demo(settings: DemoSettings, progress: OpenProgress, announce: Announce) -> 
     as_run = RunSettings(sources=(source,), policy="internal", **told)
     policy = load_policy(as_run.policy)
     simulated = {"simulated": {"patients": settings.patients, "spacing": settings.spacing}}
-    record = _Record.open(settings.out, _fingerprint(as_run, policy) | simulated)
+    record = RunRecord.open(settings.out, _fingerprint(as_run, policy) | simulated)
     return _walk((_simulating(settings, source), *_stages(as_run, policy)), record, progress, announce)
 
 
-class _Done(_Frozen):
-    """A finished stage: how long it took and what it said."""
-
-    seconds: float
-    said: str = ""
-
-
-class _Record:
-    """`run.json`: what was asked for, and the stages that are done."""
-
-    def __init__(self, path: Path, settings: dict[str, Any], done: dict[str, _Done]) -> None:
-        self._path, self._settings, self.done = path, settings, done
-
-    @classmethod
-    def open(cls, out: Path, settings: dict[str, Any]) -> _Record:
-        path = out / RECORD
-        if not path.is_file():
-            if out.is_dir() and any(out.iterdir()):
-                msg = "the folder named with --out holds something else; name a new or empty folder"
-                raise UsageError(msg)
-            return cls(path, settings, {})
-        try:
-            found = read_json(path)
-            before, done = found["settings"], {name: _Done(**entry) for name, entry in found["done"].items()}
-        except (KeyError, TypeError, AttributeError, ValidationError):
-            raise InputError("run.json does not hold what it should", remedy="name another folder") from None
-        differing = sorted(key for key in {*before, *settings} if before.get(key) != settings.get(key))
-        if differing:
-            msg = (
-                f"the folder named with --out holds another run (its {', '.join(differing)} differ); "
-                "name another folder, or give the same settings and sources to resume"
-            )
-            raise UsageError(msg)
-        return cls(path, settings, done)
-
-    def save(self) -> None:
-        done = {name: entry.model_dump() for name, entry in self.done.items()}
-        write_json(self._path, {"schema": "anonsynth/run/1", "settings": self._settings, "done": done})
-
-
-def _walk(stages: Sequence[Stage], record: _Record, progress: OpenProgress, announce: Announce) -> RunResult:
+def _walk(stages: Sequence[Stage], record: RunRecord, progress: OpenProgress, announce: Announce) -> RunResult:
     record.save()
     times: list[StageTime] = []
     for number, stage in enumerate(stages, start=1):
@@ -210,7 +187,7 @@ def _walk(stages: Sequence[Stage], record: _Record, progress: OpenProgress, anno
             started = time.monotonic()
             with progress() as shown:
                 said = stage.work(shown)
-            record.done[stage.name] = _Done(seconds=round(time.monotonic() - started, 1), said=said)
+            record.done[stage.name] = Done(seconds=round(time.monotonic() - started, 1), said=said)
             record.save()
         if record.done[stage.name].said and stage is not stages[-1]:
             announce(f"    {record.done[stage.name].said}")
@@ -254,7 +231,8 @@ def _stages(settings: RunSettings, policy: Policy) -> tuple[Stage, ...]:
         from anonsynth.cohort.ingest import IngestSettings, ingest
 
         told = settings.model_dump(include={"sources", "patients", "labels", "shape", "spacing", "seed"})
-        info = ingest(IngestSettings(out=cohort, **told), policy, progress).info
+        # The record refuses other settings once this stage is done; until then the cohort's folder may begin anew.
+        info = ingest(IngestSettings(out=cohort, force=True, **told), policy, progress).info
         return f"{info.layout}: {info.scans} scans of {info.patients} patients, {info.quarantined} files left out"
 
     def training(progress: Progress) -> str:

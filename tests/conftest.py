@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from anonsynth.cohort.geometry import Grid
 from anonsynth.cohort.model import CohortInfo, GridInfo, LabelEntry, LabelKind, ScanRecord, Split
@@ -14,6 +15,10 @@ from anonsynth.files import sha256_file
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data"
+
+# A busy machine is no reason to fail: examples have no time limit of their own.
+settings.register_profile("anonsynth", deadline=None)
+settings.load_profile("anonsynth")
 
 
 @pytest.fixture(scope="session")

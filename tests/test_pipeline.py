@@ -140,6 +140,31 @@ def test_a_source_that_does_not_exist_is_told_before_anything_is_written(house: 
     assert not (tmp_path / "out").exists()
 
 
+def test_other_settings_are_welcome_while_nothing_is_done(house: House, tmp_path: Path) -> None:
+    house.stop_in = "ingest"
+    with pytest.raises(KeyboardInterrupt):
+        run(settings(tmp_path), quiet, silent)
+    house.stop_in = None
+    run(settings(tmp_path, count=3), quiet, silent)
+    assert json.loads((tmp_path / "out" / "run.json").read_text("utf-8"))["settings"]["count"] == 3
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"device": "gpu"}, "choose auto, cpu, cuda"),
+        ({"spacing": (1, 0, 1)}, "sizes above 0 mm"),
+        ({"shape": (8, 8, 9)}, "multiples of 4"),
+        ({"shape": (8, 8, 0)}, "multiples of 4"),
+    ],
+)
+def test_what_a_late_stage_would_refuse_is_refused_at_once(
+    tmp_path: Path, changed: dict[str, object], told: str
+) -> None:
+    with pytest.raises(UsageError, match=told):
+        settings(tmp_path, **changed)
+
+
 def test_another_device_is_the_same_run(house: House, tmp_path: Path) -> None:
     run(settings(tmp_path), quiet, silent)
     run(settings(tmp_path, device="cpu"), quiet, silent)
