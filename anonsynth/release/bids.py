@@ -129,8 +129,9 @@ class BidsWriter:
         return folder / "anat"
 
     def _image_bytes(self, channel: FloatVolume) -> bytes:
-        nifti = nib.Nifti1Image(np.clip(channel, 0, 1), self.grid.affine)
-        nifti.set_data_dtype(np.uint16)
+        stored = np.rint(np.clip(channel, 0, 1) * IMAGE_SCALE).astype(np.uint16)
+        nifti = nib.Nifti1Image(stored, self.grid.affine)
+        # A slope that is set is written as it is; nibabel does not divide the stored integers by it.
         nifti.header.set_slope_inter(1 / IMAGE_SCALE, 0)
         return _packed(nifti)
 
