@@ -41,10 +41,17 @@ Array = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Canonical:
-    """A volume in its closest RAS+ orientation: (X, Y, Z) values and (4, 4) affine."""
+    """A volume in its closest RAS+ orientation.
+
+    Attributes:
+        array: (X, Y, Z) values.
+        affine: (4, 4) to RAS+ mm.
+        total: Sum of the values; the counterpart of a volume is first sought among those with the nearest sum.
+    """
 
     array: Array
     affine: Array
+    total: float
 
 
 @dataclass(frozen=True)
@@ -130,14 +137,27 @@ def compare(series: SeriesVolumes, theirs: Sequence[Canonical]) -> Comparison:
         except InputError as error:
             notes.append(error.reason)
             continue
-        candidates = [(measure(ours, other), n) for n, other in enumerate(left) if same_shape(ours, other)]
-        if not candidates:
+        found = closest(ours, left)
+        if found is None:
             alone += 1
             continue
-        best, index = min(candidates, key=lambda pair: (not pair[0].good, pair[0].voxels, pair[0].affine))
-        left.pop(index)
-        matches.append(best)
+        left.pop(found[1])
+        matches.append(found[0])
     return Comparison(series.name, len(series.volumes), tuple(matches), alone, len(left), tuple(dict.fromkeys(notes)))
+
+
+def closest(ours: Canonical, others: Sequence[Canonical]) -> tuple[Match, int] | None:
+    """Return the best match among volumes of the same shape, and its index; the first one within tolerance will do."""
+    best: tuple[Match, int] | None = None
+    for index in sorted(range(len(others)), key=lambda index: abs(others[index].total - ours.total)):
+        if others[index].array.shape != ours.array.shape:
+            continue
+        match = measure(ours, others[index])
+        if best is None or (match.voxels, match.affine) < (best[0].voxels, best[0].affine):
+            best = (match, index)
+        if match.good:
+            return match, index
+    return best
 
 
 def measure(ours: Canonical, theirs: Canonical) -> Match:
@@ -154,11 +174,6 @@ def measure(ours: Canonical, theirs: Canonical) -> Match:
 def canonical(volume: RawVolume) -> Canonical:
     """Reorient what our reader returns."""
     return _canonical(nib.Nifti1Image(np.asarray(volume.array, np.float64), volume.affine))
-
-
-def same_shape(one: Canonical, other: Canonical) -> bool:
-    """Tell whether two volumes have the same shape."""
-    return one.array.shape == other.array.shape
 
 
 def compare_folders(program: str, folders: Sequence[Path]) -> Iterator[Comparison]:
@@ -213,7 +228,8 @@ def _load(path: Path) -> Iterator[Canonical]:
 
 def _canonical(image: nib.Nifti1Image) -> Canonical:
     turned = nib.as_closest_canonical(image)
-    return Canonical(np.asarray(turned.dataobj, np.float64), np.asarray(turned.affine, np.float64))
+    array = np.asarray(turned.dataobj, np.float64)
+    return Canonical(array, np.asarray(turned.affine, np.float64), float(array.sum()))
 
 
 if __name__ == "__main__":

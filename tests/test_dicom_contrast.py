@@ -56,6 +56,7 @@ def info(description: str = "", *, agent: bool = False, sequence: str = "", tr: 
         ("SWI_Images", "T2starw"),
         ("PD TSE axial", "PDw"),
         ("TOF 3D multi-slab", "angio"),
+        ("gre_field_mapping", "fieldmap"),
         ("part1 of 2", "MR"),
         ("Mr Posterior Startone", "MR"),
     ],

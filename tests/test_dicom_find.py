@@ -230,7 +230,7 @@ def test_magnitude_is_kept_and_phase_refused_where_both_are_in_one_series(tmp_pa
     made.write(tmp_path, prefix="m")
     replace(made, tags={**made.tags, "ImageType": ["ORIGINAL", "PRIMARY", "P"]}).write(tmp_path, prefix="p")
     findings = found_in(tmp_path)
-    assert [name for name, _ in findings.scans[0].modalities] == ["T2starw"]
+    assert [name for name, _ in findings.scans[0].modalities] == ["fieldmap"]
     assert [refusal.reason for refusal in findings.refusals] == ["a phase image"]
 
 
@@ -338,6 +338,14 @@ def test_a_broken_file_is_one_refusal_and_the_others_go_on(
     assert reason is None or refusal.reason == reason
 
 
+def test_an_enhanced_file_without_frames_is_one_refusal(tmp_path: Path) -> None:
+    path = Made().write_enhanced(tmp_path)
+    dataset = pydicom.dcmread(path)
+    dataset.PerFrameFunctionalGroupsSequence = []
+    dataset.save_as(path)
+    assert only_reason(found_in(tmp_path)) == "the DICOM header is broken or cut off"
+
+
 def test_a_cut_off_file_is_found_before_its_voxels_are_wanted(tmp_path: Path) -> None:
     path = Made().write(tmp_path)[3]
     path.write_bytes(path.read_bytes()[:-20])
@@ -364,7 +372,7 @@ def test_a_file_that_vanishes_is_an_input_error(tmp_path: Path) -> None:
         scan.modalities[0][1].read()
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     enhanced=st.booleans(),
     damage=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=6),

@@ -11,6 +11,7 @@ import numpy as np
 from anonsynth.cohort.dicom.contrast import recognise_contrast
 from anonsynth.cohort.dicom.geometry import place
 from anonsynth.cohort.dicom.header import Frame, SeriesInfo
+from anonsynth.cohort.dicom.quiet import BROKEN
 from anonsynth.cohort.dicom.rules import FEWEST_SLICES, part_verdict, series_verdict
 from anonsynth.cohort.dicom.stacks import Series, Visits, orientations, parts, visits, whole_copies
 from anonsynth.cohort.dicom.volume import DicomVolume
@@ -52,8 +53,17 @@ class Candidate:
         return (self.secondary, -self.slices, round(self.voxel, 4), self.echo, self.info.key)
 
 
-def judge(series: Series) -> Iterator[Candidate | Refusal]:
-    """Yield what one series is good for; one refusal for each distinct reason."""
+def judge(series: Series) -> tuple[Candidate | Refusal, ...]:
+    """Return what one series is good for; one refusal for each distinct reason. Never raises."""
+    try:
+        with np.errstate(all="ignore"):
+            return tuple(_judge(series))
+    except BROKEN:
+        reason = "the numbers in the headers of the series cannot be"
+        return (Refusal(series.frames[0].path, reason, "send the series again from the scanner or the archive"),)
+
+
+def _judge(series: Series) -> Iterator[Candidate | Refusal]:
     frames, copies = whole_copies(series.frames)
     if copies:
         yield Refusal(copies[0].path, "the same images are there more than once; one copy is used", "remove the copies")

@@ -17,6 +17,7 @@ __all__ = ["UNKNOWN", "recognise_contrast", "tokens"]
 UNKNOWN = "MR"
 
 _WORD = re.compile(r"[+]c\b|\bc[+]|w/o|t2\*|[a-z0-9]+")
+_FIELD_MAP = re.compile(r"field.?map|\bfmap|b0.?map")
 _PLANE = "(?:[23]d|ax|axial|sag|sagittal|cor|coronal|tra)?"
 _T1_WORD = re.compile(rf"{_PLANE}t1")
 _T2_WORD = re.compile(rf"{_PLANE}t2(?!f|s$|s?tar|\*)")
@@ -30,7 +31,7 @@ _STAR_ECHO = 9.0
 
 
 def recognise_contrast(info: SeriesInfo, echo: float = 0.0) -> str:
-    """Return T1w, T1gd, T2w, FLAIR, PDw, T2starw, angio, epi or, if nothing tells, MR.
+    """Return T1w, T1gd, T2w, FLAIR, PDw, T2starw, angio, fieldmap, epi or, if nothing tells, MR.
 
     Args:
         info: The series.
@@ -58,6 +59,8 @@ def _named(said: frozenset[str], description: str, echo: float) -> str:
     t2 = bool(said & vocabulary.T2) or any(map(_T2_WORD.match, said))
     if said & vocabulary.ANGIOGRAPHY:
         return "angio"
+    if _FIELD_MAP.search(description):
+        return "fieldmap"
     if "FLAIR" in known or said & vocabulary.FLAIR or re.search(r"dark.?fluid", description):
         return "T1w" if t1 and not t2 else "FLAIR"
     if said & vocabulary.SUSCEPTIBILITY or "t2 star" in description.replace("_", " "):

@@ -103,7 +103,8 @@ def _interpret(dataset: FileDataset, path: Path, left: int) -> DicomHeader | Ref
         return Refusal(path, "the pixel data is cut off", _COPY_AGAIN)
     if is_enhanced(dataset):
         info = enhanced_info(dataset, info)
-        return DicomHeader(info, enhanced_frames(dataset, path, info))
+        frames = enhanced_frames(dataset, path, info)
+        return DicomHeader(info, frames) if frames else None
     return DicomHeader(info, (classic_frame(dataset, path, info),))
 
 

@@ -131,6 +131,11 @@ def _scaled(array: Pixels, scalings: Sequence[Scaling]) -> Pixels:
     Philips' scale slope then gives the values before display scaling (Chenevert et al. 2014, Transl Oncol 7:65). Where
     slices differ, their own slope and intercept are applied in 32 bits.
     """
+    with np.errstate(all="ignore"):
+        return _scaled_as_told(array, scalings)
+
+
+def _scaled_as_told(array: Pixels, scalings: Sequence[Scaling]) -> Pixels:
     first = scalings[0]
     if any(scaling != first for scaling in scalings):
         slopes = np.array([scaling.slope for scaling in scalings], np.float32)
