@@ -12,8 +12,9 @@ ROOT = Path(__file__).resolve().parent.parent
 def main(python: str) -> None:
     """Print one paragraph for each script in benchmarks/."""
     for path in sorted((ROOT / "benchmarks").glob("*.py")):
-        text = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
-        if not path.name.startswith("_"):
+        source = path.read_text("utf-8")
+        if "__main__" in source:  # the others are shared by several benchmarks
+            text = ast.get_docstring(ast.parse(source)) or ""
             print(f"{python} benchmarks/{path.name} --help\n    {text.partition(chr(10))[0]}\n")
 
 
