@@ -11,7 +11,7 @@ from anonsynth.cohort.dicom.header import Component, Frame, SeriesInfo
 from anonsynth.cohort.dicom.stacks import orientations
 from anonsynth.cohort.dicom.vocabulary import LOCALISER, MAPS
 
-__all__ = ["FEWEST_SLICES", "Verdict", "part_verdict", "series_verdict"]
+__all__ = ["FEWEST_SLICES", "Verdict", "not_mr", "part_verdict", "series_verdict"]
 
 Verdict = tuple[str, str]
 """Reason and remedy."""
@@ -49,7 +49,7 @@ _MODALITIES = frozenset({"CT", "PT", "NM", "US", "CR", "DX", "XA", "MG", "RF", "
 
 def series_verdict(info: SeriesInfo, frames: Sequence[Frame]) -> Verdict | None:
     """Return why no part of a series can be used, if so."""
-    kind = _not_mr(info)
+    kind = not_mr(info)
     if kind:
         is_segmentation = info.sop_class == uid.SegmentationStorage
         return kind, "give label maps as NIfTI with --labels" if is_segmentation else _NOTHING
@@ -74,7 +74,8 @@ def part_verdict(frame: Frame) -> Verdict | None:
     return None
 
 
-def _not_mr(info: SeriesInfo) -> str:
+def not_mr(info: SeriesInfo) -> str:
+    """Return what a series is if it is no MR image, else ""."""
     if info.sop_class in _KINDS:
         return _KINDS[info.sop_class]
     for root, kind in _FAMILIES:

@@ -1,4 +1,4 @@
-"""Every volume that the DICOM files under some folders hold, wanted or not: phase, single slices and mosaics too.
+"""Every volume that the MR files under some folders hold, wanted or not: phase, single slices and mosaics too.
 
 Ingest takes few of them (see `find`); the comparison with dcm2niix takes all.
 """
@@ -13,6 +13,7 @@ from pathlib import Path
 from anonsynth.cohort.dicom.discovery import headers
 from anonsynth.cohort.dicom.geometry import place
 from anonsynth.cohort.dicom.header import Frame
+from anonsynth.cohort.dicom.rules import not_mr
 from anonsynth.cohort.dicom.stacks import Series, group_series, parts, visits
 from anonsynth.cohort.dicom.volume import DicomVolume
 from anonsynth.cohort.sources import Refusal
@@ -49,7 +50,10 @@ def iter_series(roots: Sequence[Path]) -> Iterator[SeriesVolumes]:
 def _volumes(series: Series) -> SeriesVolumes:
     volumes: list[DicomVolume] = []
     refusals: list[Refusal] = []
-    for part in parts(series.frames):
+    kind = not_mr(series.info)
+    if kind:
+        refusals.append(Refusal(series.frames[0].path, kind, ""))
+    for part in () if kind else parts(series.frames):
         try:
             volumes.extend(_volumes_of(part))
         except InputError as error:
