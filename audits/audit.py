@@ -89,7 +89,7 @@ def audit(settings: AuditSettings, policy: Policy, progress: Progress) -> AuditR
     _claim(settings.out)
     work = settings.out / "work" / sources.sha256[:16]
     sides = open_sides(settings, sources, work, progress)
-    seen = _look(sides, policy.audit, settings.seed, progress)
+    seen = _look(sides, policy.audit, settings, progress)
     document = _document(sides, seen, policy)
     write_report(
         settings.out / REPORT, _report_data(document, sides, seen, from_cohort=sources.cohort is not None), progress
@@ -117,17 +117,17 @@ def _finished(out: Path, sha256: str) -> AuditDocument | None:
     return document if document.inputs.sha256 == sha256 else None
 
 
-def _look(sides: Sides, rules: AuditRules, seed: int, progress: Progress) -> _Seen:
+def _look(sides: Sides, rules: AuditRules, settings: AuditSettings, progress: Progress) -> _Seen:
     reference, synthetic = sides.reference, sides.synthetic
     values = {entry.value for cohort in (reference, synthetic) for entry in cohort.info.labels}
     grid = ViewGrid(reference.grid.shape, tuple(sorted(values)))
     index = build_index(reference, reference.of(Split.TRAIN), grid, progress)
-    holdout = one_scan_per_patient(cohort_queries(reference, reference.of(Split.HOLDOUT)), seed, "holdout")
+    holdout = one_scan_per_patient(cohort_queries(reference, reference.of(Split.HOLDOUT)), settings.seed, "holdout")
     null = make_null(compare(holdout, index, progress, "null: holdout patients"))
     matches = compare(cohort_queries(synthetic, synthetic.records), index, progress, "generated scans")
     scores = score(matches, null)
     training = cohort_queries(reference, index.records)
-    controls = run_controls(training, index, null, scores.combined, rules.q, seed, progress)
+    controls = run_controls(training, index, null, scores.combined, rules.q, settings, progress)
     samples = examine(matches, scores, null, synthetic, reference, rules.q, progress)
     return _Seen(null, scores, controls, samples)
 

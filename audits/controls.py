@@ -19,6 +19,7 @@ from scipy import ndimage
 from anonsynth.audits.alignment import Placement, place
 from anonsynth.audits.calibration import FloatVector
 from anonsynth.audits.finding import ControlResult
+from anonsynth.audits.loading import AuditSettings
 from anonsynth.audits.nearest import Index, Query, compare
 from anonsynth.audits.scoring import Null, Scores, flagged_alone, one_scan_per_patient, score
 from anonsynth.cohort.store import Scan
@@ -30,7 +31,6 @@ __all__ = ["EXACT", "NEGATIVE", "WEAKER", "Controls", "run_controls"]
 EXACT = "exact copy"
 NEGATIVE = "negative"
 MAX_PATIENTS = 120
-WEAKER_PATIENTS = 20
 
 Change = Callable[[Scan, np.random.Generator], Scan]
 
@@ -55,7 +55,13 @@ class Controls:
 
 
 def run_controls(
-    training: Sequence[Query], index: Index, null: Null, generated: FloatVector, q: float, seed: int, progress: Progress
+    training: Sequence[Query],
+    index: Index,
+    null: Null,
+    generated: FloatVector,
+    q: float,
+    settings: AuditSettings,
+    progress: Progress,
 ) -> Controls:
     """Run all controls.
 
@@ -65,9 +71,10 @@ def run_controls(
         null: From the holdout.
         generated: (N,) p-values of the generated scans, among which each control is planted.
         q: Level at which the audit flags.
-        seed: Which patients and scans are drawn.
+        settings: Its seed says which patients and scans are drawn.
         progress: Shows how far it is.
     """
+    seed, weaker = settings.seed, settings.weaker_copies
     drawn = one_scan_per_patient(training, seed, "controls")
     if len(drawn) > MAX_PATIENTS:
         chosen = stream(seed, "audit", "control patients").permutation(len(drawn))[:MAX_PATIENTS]
@@ -76,8 +83,8 @@ def run_controls(
     exact = score(matches, null)
     negative = score(matches, null, without_own=True)
     results = [_row(EXACT, exact, generated, q)]
-    for kind, change in WEAKER.items():
-        planted = [_changed(query, change, seed, kind) for query in drawn[:WEAKER_PATIENTS]]
+    for kind, change in WEAKER.items() if weaker else ():
+        planted = [_changed(query, change, seed, kind) for query in drawn[:weaker]]
         scores = score(compare(planted, index, progress, f"control: {kind}"), null)
         results.append(_row(kind, scores, generated, q))
     alarms = int(flagged_alone(negative.combined, generated, q).sum())

@@ -92,9 +92,9 @@ class Index:
         if not view.present.any():
             return ()
         reference = self.features[ranked].reshape(len(self.records), -1)
-        both = np.stack([moved.ravel() for moved in _moved(self.grid.coarse(view, ranked))], axis=1)
+        moved = np.stack([moved.ravel() for moved in _moved(self.grid.coarse(view, ranked))])
         shared = (self.present[ranked] & view.present).sum(1)
-        similarity = (reference @ both).max(1) / np.maximum(shared, 1)
+        similarity = (moved @ reference.T).max(0) / np.maximum(shared, 1)
         best: dict[str, int] = {}
         for position in np.argsort(-similarity, kind="stable"):
             if shared[position]:
