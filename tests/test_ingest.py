@@ -111,6 +111,12 @@ def test_two_sources_are_one_cohort(tmp_path: Path) -> None:
     save(second / "images/case02.nii.gz", head(50)[0])
     cohort = ingest(IngestSettings((first, second), tmp_path / "c"), POLICY, QUIET)
     assert (cohort.info.patients, cohort.info.scans) == (5, 6)
+    for source in (first, second):
+        (source / "labels").rename(tmp_path / f"labels-{source.name}")
+    (tmp_path / "labels-s2/case02.nii.gz").unlink()
+    settings = IngestSettings((first, second), tmp_path / "again", labels=tmp_path / "labels-s2")
+    again = ingest(settings, POLICY, QUIET)
+    assert (sum(record.labelled for record in again.records), again.info.quarantined) == (2, 0)
 
 
 def test_given_grid_is_used_and_said(tmp_path: Path) -> None:

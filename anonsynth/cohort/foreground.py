@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-__all__ = ["Foreground", "bounding_box", "find_foreground"]
+__all__ = ["Foreground", "body_mask", "bounding_box", "find_foreground"]
 
 MIN_BACKGROUND_SHARE = 0.15
 """A volume with less dark or constant border than this is a crop: all of it is foreground."""
@@ -34,14 +34,12 @@ class Foreground:
 def find_foreground(array: npt.NDArray[np.generic]) -> Foreground:
     """Find the body.
 
-    A constant that fills much of the volume is padding and is left out first, wherever it lies in the range
-    (z-scored images keep 0 between their values). Then dark air is. The bounding box is that of the largest piece
-    after an opening, so that a bright speck of noise does not widen it.
+    The bounding box is that of the largest piece after an opening, so that a bright speck of noise does not widen it.
 
     Args:
         array: (X, Y, Z) intensities, finite.
     """
-    mask = _bright(np.asarray(array))
+    mask = body_mask(np.asarray(array))
     core = ndimage.binary_opening(mask) if min(mask.shape) > 4 else mask
     pieces, count = ndimage.label(core)
     if count > 1:
@@ -58,7 +56,15 @@ def bounding_box(mask: npt.NDArray[np.bool_]) -> tuple[tuple[int, int, int], tup
     return (x.start, y.start, z.start), (x.stop, y.stop, z.stop)
 
 
-def _bright(array: npt.NDArray[np.generic]) -> npt.NDArray[np.bool_]:
+def body_mask(array: npt.NDArray[np.generic]) -> npt.NDArray[np.bool_]:
+    """Return the mask of voxels that are neither padding nor air.
+
+    A constant that fills much of the volume is padding and is left out first, wherever it lies in the range
+    (z-scored images keep 0 between their values). Then dark air is.
+
+    Args:
+        array: (X, Y, Z) intensities, finite.
+    """
     padding = _constant_padding(array)
     body = np.ones(array.shape, bool) if padding is None else array != padding
     inside = array[body]

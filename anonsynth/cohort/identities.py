@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from anonsynth.cohort.duplicates import ALIKE_VOXELS, alike_pairs, correlation, groups, thumbnail
-from anonsynth.cohort.foreground import find_foreground
+from anonsynth.cohort.foreground import body_mask
 from anonsynth.cohort.geometry import FloatVolume
 from anonsynth.cohort.normalise import normalise
 from anonsynth.cohort.sources import SourceScan
@@ -117,5 +117,4 @@ def _small(scan: SourceScan, survey: ScanSurvey, volume: int) -> FloatVolume:
     modality = survey.volumes[volume].modality
     source = next(source for name, source in scan.modalities if name == modality)
     raw = read_image(source)
-    body = find_foreground(raw.array)
-    return thumbnail(normalise(raw.array, body.mask, source.path), raw.affine)
+    return thumbnail(normalise(raw.array, body_mask(raw.array), source.path), raw.affine)

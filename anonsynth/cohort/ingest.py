@@ -18,11 +18,13 @@ from anonsynth._version import __version__
 from anonsynth.cohort.grid_inference import check_grid, infer_grid
 from anonsynth.cohort.identities import Identities, SameImage, find_same_images, settle_identities
 from anonsynth.cohort.ingest_settings import IngestSettings, claim_folder, settings_hash
+from anonsynth.cohort.label_folder import attach_labels
 from anonsynth.cohort.layout_base import LayoutOptions
 from anonsynth.cohort.layout_names import TUMOUR_WORDS, natural_key
 from anonsynth.cohort.layouts import find_nifti, holds_nifti
 from anonsynth.cohort.lookup import name_labels
 from anonsynth.cohort.model import CohortInfo, GridInfo, ScanRecord
+from anonsynth.cohort.patients_table import apply_patients, read_patients
 from anonsynth.cohort.prepare import prepare_scan
 from anonsynth.cohort.sources import Refusal, SourceFindings, SourceScan, modality_order
 from anonsynth.cohort.split import check_fraction, pseudonyms, split_patients
@@ -123,7 +125,7 @@ def find_source(settings: IngestSettings, progress: Progress) -> SourceFindings:
         for scan in findings.scans
     ]
     scans.sort(key=lambda scan: (natural_key(scan.patient), natural_key(scan.session), scan.patient, scan.session))
-    return SourceFindings(
+    findings = SourceFindings(
         layout="; ".join(dict.fromkeys(findings.layout for findings in found)),
         scans=tuple(scans),
         refusals=tuple(refusal for findings in found for refusal in findings.refusals),
@@ -131,6 +133,7 @@ def find_source(settings: IngestSettings, progress: Progress) -> SourceFindings:
         label_words=frozenset().union(*(findings.label_words for findings in found)),
         notes=tuple(dict.fromkeys(note for findings in found for note in findings.notes)),
     )
+    return findings if settings.labels is None else attach_labels(findings, settings.labels)
 
 
 def _find_one(source: Path, settings: IngestSettings, progress: Progress) -> SourceFindings:
@@ -139,19 +142,13 @@ def _find_one(source: Path, settings: IngestSettings, progress: Progress) -> Sou
         raise InputError("the source does not exist", remedy="check its path", private_path=source)
     if settings.layout == "dicom" or (settings.layout == "auto" and not holds_nifti(source)):
         return _find_dicom(source, settings, progress)
-    return find_nifti(
-        source, labels=settings.labels, patients=settings.patients, layout=settings.layout, options=options
-    )
+    return find_nifti(source, patients=settings.patients, layout=settings.layout, options=options)
 
 
 def _find_dicom(source: Path, settings: IngestSettings, progress: Progress) -> SourceFindings:
     from anonsynth.cohort.dicom import find_dicom
-    from anonsynth.cohort.label_folder import attach_labels
-    from anonsynth.cohort.patients_table import apply_patients, read_patients
 
     findings = find_dicom([source], progress)
-    if settings.labels is not None:
-        findings = attach_labels(findings, settings.labels)
     if settings.patients is not None:
         findings = apply_patients(findings, read_patients(settings.patients, settings.group))
     return findings

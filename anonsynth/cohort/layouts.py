@@ -22,12 +22,13 @@ __all__ = ["LAYOUTS", "LAYOUT_NAMES", "find_nifti", "holds_nifti"]
 
 LAYOUTS: tuple[Layout, ...] = (IMAGES_LABELS, BIDS, PATIENT_FOLDERS, FLAT)
 """In the order in which they are tried."""
+TABLE_SUFFIXES = (".csv", ".tsv", ".txt")
 LAYOUT_NAMES = ("auto", "table", "dicom", *(layout.name for layout in LAYOUTS))
 
 
 def holds_nifti(root: Path) -> bool:
     """Tell whether a source is a table or a folder with NIfTI files."""
-    return root.is_file() or bool(walk(root).volumes)
+    return root.suffix.lower() in TABLE_SUFFIXES if root.is_file() else bool(walk(root).volumes)
 
 
 def find_nifti(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from anonsynth.cohort.foreground import bounding_box, find_foreground
+from anonsynth.cohort.foreground import body_mask, bounding_box
 from anonsynth.cohort.geometry import FloatVolume, Grid
 from anonsynth.cohort.model import GridInfo, ScanRecord, Split
 from anonsynth.cohort.normalise import normalise
@@ -52,7 +52,7 @@ def prepare_scan(
     for modality, source in sources:
         raw = read_image(source)
         placed = placed or place_grid(grid.shape, grid.spacing, np.array(survey.centre), raw)
-        image = normalise(raw.array, find_foreground(raw.array).mask, source.path)
+        image = normalise(raw.array, body_mask(raw.array), source.path)
         images.append((modality, np.clip(resample_image(image, raw.affine, placed), 0.0, 1.0)))
         seen |= field_of_view(raw.array.shape, raw.affine, placed)
     label = None
