@@ -193,10 +193,9 @@ def test_few_patients_are_inconclusive(tmp_path: Path, tiny_cohort: Cohort, othe
     assert "the policy asks for 10" in result.sentence
 
 
-def test_an_interrupted_audit_goes_on(
-    tmp_path: Path, leaky: Path, cohort: Cohort, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    settings = AuditSettings(leaky, tmp_path / "out", cohort=cohort.folder, weaker_copies=0)
+def test_an_interrupted_audit_goes_on(tmp_path: Path, cohort: Cohort, monkeypatch: pytest.MonkeyPatch) -> None:
+    synthetic = write_bids(tmp_path / "synthetic", _copies(cohort, 2), cohort)
+    settings = AuditSettings(synthetic, tmp_path / "out", cohort=cohort.folder, weaker_copies=0)
     with monkeypatch.context() as broken:
         broken.setattr("anonsynth.audits.audit.write_report", _interrupt)
         with pytest.raises(KeyboardInterrupt):
