@@ -20,7 +20,7 @@ LENGTH_MM = (140.0, 250.0)
 LEAST_HEIGHT_MM = 60.0
 FILL = (0.60, 0.92)
 """Share of its bounding rectangle that the middle axial outline fills; an ellipse fills 0.79."""
-LEAST_SYMMETRY = 0.75
+LEAST_SYMMETRY = 0.65
 
 
 def look_like_heads(cohort: Cohort) -> bool:

@@ -32,7 +32,6 @@ __all__ = ["LABEL_NET_FILE", "coarser", "prepare_class_maps", "usable_records"]
 LABEL_NET_FILE = "mri_to_label.safetensors"
 LABEL_NET_VOXELS = 120_000
 """Anatomy is filled in on a grid of at most this many voxels."""
-SIMULATED_MAPS = 32
 
 
 def usable_records(cohort: Cohort, source: LabelSource) -> tuple[ScanRecord, ...]:
@@ -158,7 +157,7 @@ def _label_network(
         pairs = SimulatedPairs(
             prior,
             _atlas_values(source),
-            maps=SIMULATED_MAPS,
+            maps=settings.simulated_maps,
             size=settings.batch,
             seed=settings.seed,
             progress=progress,
