@@ -69,7 +69,7 @@ def calibrate(observed: npt.ArrayLike, null: npt.ArrayLike) -> Calibrated:
 
     Example:
         >>> calibrate([0.35, 9.0], [0.1, 0.2, 0.3, 0.4]).p.round(6).tolist()
-        [0.4, 0.000606]
+        [0.4, 0.000652]
     """
     x = np.asarray(observed, np.float64)
     values = np.sort(np.asarray(null, np.float64))[::-1]

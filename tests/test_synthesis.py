@@ -74,7 +74,8 @@ def test_killed_and_resumed_gives_the_same_weights(tiny_cohort: Cohort, tiny_mod
         "from anonsynth.synthesis.train import train\n"
         f"settings = TrainSettings.model_validate_json({SMALL.model_dump_json()!r})\n"
         "fast = PerformanceSettings(device='cpu', checkpoint_seconds=0)\n"
-        "train(open_cohort(Path(sys.argv[1])), settings, load_policy('internal'), Path(sys.argv[2]), fast, Progress())\n"
+        "cohort, out = open_cohort(Path(sys.argv[1])), Path(sys.argv[2])\n"
+        "train(cohort, settings, load_policy('internal'), out, fast, Progress())\n"
     )
     out = tmp_path / "killed"
     command = [sys.executable, "-c", script, str(tiny_cohort.folder), str(out)]
@@ -99,8 +100,8 @@ def test_finished_training_returns_at_once_and_other_settings_are_refused(
     with Progress(quiet=True) as progress:
         train(tiny_cohort, SMALL, load_policy("internal"), tiny_model, EAGER, progress)
         assert (tiny_model / "model.json").stat().st_mtime_ns == before
+        other = SMALL.model_copy(update={"seed": 1})
         with pytest.raises(UsageError, match="other settings"):
-            other = SMALL.model_copy(update={"seed": 1})
             train(tiny_cohort, other, load_policy("internal"), tiny_model, EAGER, progress)
 
 
@@ -122,7 +123,8 @@ def test_a_missing_modality_teaches_nothing() -> None:
     assert fake.grad[:, 0].abs().min() > 0
 
 
-def test_batches_mask_absent_modalities_and_repeat_by_step(tiny_cohort: Cohort, tiny_model: Path) -> None:
+@pytest.mark.usefixtures("tiny_model")
+def test_batches_mask_absent_modalities_and_repeat_by_step(tiny_cohort: Cohort) -> None:
     folder = next((tiny_cohort.folder / "derived").iterdir())
     records = tiny_cohort.of(Split.TRAIN)
     without_flair = tuple(record for record in records if "FLAIR" not in record.modalities)
@@ -134,7 +136,8 @@ def test_batches_mask_absent_modalities_and_repeat_by_step(tiny_cohort: Cohort, 
     assert not torch.equal(batch.place, sampler.batch(6).place)
 
 
-def test_every_patient_counts_once_however_many_scans(tiny_cohort: Cohort, tiny_model: Path) -> None:
+@pytest.mark.usefixtures("tiny_model")
+def test_every_patient_counts_once_however_many_scans(tiny_cohort: Cohort) -> None:
     folder = next((tiny_cohort.folder / "derived").iterdir())
     records = tiny_cohort.of(Split.TRAIN)[:4]
     sampler = ScanSampler(tiny_cohort, records, folder, 4, (24, 28, 20), 0)
