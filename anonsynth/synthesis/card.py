@@ -41,6 +41,13 @@ Read from private data without a mechanism:
 
 {unprotected}
 
+What a guarantee would have cost: DP-SGD with the patient as the unit (add or remove one), over the same steps, on the
+discriminator alone. The last column is the best there can be; far below 1, the generator learns noise.
+
+| ε | δ | noise multiplier | signal to noise of a step, at most |
+|---|---|---|---|
+{_price_rows(info)}
+
 ## Intended use
 
 Writing a substitute cohort that is audited before it leaves. The weights themselves are not meant to leave: they are
@@ -57,6 +64,12 @@ def _statement(info: ModelInfo) -> str:
             "what it reveals about a training patient. What is known about leaks is what an audit has looked for."
         )
     return f"**{info.guarantee.value}.**"
+
+
+def _price_rows(info: ModelInfo) -> str:
+    return "\n".join(
+        f"| {p.epsilon:g} | {p.delta:.1e} | {p.noise_multiplier:.2f} | {p.signal_to_noise:.1e} |" for p in info.prices
+    )
 
 
 def _filled(info: ModelInfo) -> str:

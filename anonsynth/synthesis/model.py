@@ -20,6 +20,7 @@ from anonsynth.anatomy.priors import Guarantee
 from anonsynth.cohort.model import GridInfo
 from anonsynth.errors import InputError
 from anonsynth.files import UNFINISHED, read_json
+from anonsynth.privacy.price import Price
 from anonsynth.synthesis.label_source import LabelSource
 from anonsynth.synthesis.settings import TrainSettings
 
@@ -35,6 +36,7 @@ class ModelInfo(BaseModel):
     Attributes:
         guarantee: What holds for the patients: the weakest of all steps.
         unprotected: What was read from private data without a mechanism, in words.
+        prices: What a guarantee would have cost; informative.
         cohort_sha256: Hash of the cohort's tables that the model was trained on.
         generator_sha256: Hash of the generator's weights.
     """
@@ -53,6 +55,7 @@ class ModelInfo(BaseModel):
     unprotected: tuple[str, ...]
     patients: int
     scans: int
+    prices: tuple[Price, ...]
     cohort_sha256: str
     generator_sha256: str
     seconds: float

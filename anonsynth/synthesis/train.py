@@ -13,6 +13,7 @@ import torch
 
 from anonsynth._version import __version__
 from anonsynth.anatomy.priors import Guarantee, LabelPrior
+from anonsynth.cohort.model import ScanRecord
 from anonsynth.cohort.store import Cohort
 from anonsynth.errors import UsageError
 from anonsynth.files import (
@@ -25,6 +26,7 @@ from anonsynth.files import (
     write_text,
 )
 from anonsynth.policies.model import Policy
+from anonsynth.privacy.price import Price, price_of_guarantee
 from anonsynth.progress import Progress
 from anonsynth.seeds import stream, stream_seed
 from anonsynth.synthesis.card import model_card
@@ -105,6 +107,7 @@ def train(
         unprotected=_unprotected(cohort, source),
         patients=len({record.patient for record in records}),
         scans=len(records),
+        prices=_prices(networks, records, settings),
         cohort_sha256=sha256_file(cohort.folder / "scans.tsv"),
         generator_sha256=sha256_file(out / GENERATOR_FILE),
         seconds=round(time.monotonic() - started, 1),
@@ -135,6 +138,13 @@ def _claim(out: Path, key: str) -> None:
         raise UsageError(msg)
     begin_folder(out)
     write_text(note, key + "\n")
+
+
+def _prices(networks: LabelToMRI, records: tuple[ScanRecord, ...], settings: TrainSettings) -> tuple[Price, ...]:
+    """Price the discriminator: in a private GAN it is the one network that reads patients."""
+    weights = sum(parameter.numel() for parameter in networks.critic.parameters())
+    patients = len({record.patient for record in records})
+    return price_of_guarantee(patients, settings.batch, settings.steps, weights)
 
 
 def _unprotected(cohort: Cohort, source: LabelSource) -> tuple[str, ...]:
