@@ -34,8 +34,9 @@ Announce = Callable[[str], None]
 OpenProgress = Callable[[], AbstractContextManager[Progress]]
 """Opens the progress display of one stage."""
 DEVICES = ("auto", "cpu", "cuda")
+PRIORS = ("auto", "atlas", "shape")
 GRID_MULTIPLE = 4
-"""The generator halves every axis twice."""
+"""Grids are multiples of this many voxels."""
 
 
 class _Frozen(BaseModel):
@@ -53,6 +54,9 @@ class RunSettings(_Frozen):
         labels: Folder of label maps; private.
         shape: Voxels of the cohort's grid, inferred if None.
         spacing: Voxel size of the cohort's grid in mm, inferred if None.
+        modality: Name of the one modality of files that do not say it.
+        group: Column of the patients table over which the holdout is balanced.
+        prior: Label prior: `auto`, `atlas` or `shape`.
         count: Scans to generate.
         steps: Training steps, the trainer's default if None.
         seed: The one seed that all randomness flows from.
@@ -66,6 +70,9 @@ class RunSettings(_Frozen):
     labels: Path | None = None
     shape: tuple[int, int, int] | None = None
     spacing: tuple[float, float, float] | None = None
+    modality: str | None = None
+    group: str | None = None
+    prior: str = "auto"
     count: int = Field(default=50, ge=1)
     steps: int | None = Field(default=None, ge=1)
     seed: int = Field(default=0, ge=0)
@@ -76,6 +83,9 @@ class RunSettings(_Frozen):
         """Refuse at once what a late stage would refuse after an hour."""
         if self.device not in DEVICES:
             msg = f"there is no device '{self.device}'; choose {', '.join(DEVICES)}"
+            raise UsageError(msg)
+        if self.prior not in PRIORS:
+            msg = f"there is no prior '{self.prior}'; choose {', '.join(PRIORS)}"
             raise UsageError(msg)
         if self.spacing is not None and min(self.spacing) <= 0:
             msg = "--spacing needs three sizes above 0 mm, such as 1,1,1"
@@ -230,7 +240,9 @@ def _stages(settings: RunSettings, policy: Policy) -> tuple[Stage, ...]:
     def ingesting(progress: Progress) -> str:
         from anonsynth.cohort.ingest import IngestSettings, ingest
 
-        told = settings.model_dump(include={"sources", "patients", "labels", "shape", "spacing", "seed"})
+        told = settings.model_dump(
+            include={"sources", "patients", "labels", "shape", "spacing", "modality", "group", "seed"}
+        )
         # The record refuses other settings once this stage is done; until then the cohort's folder may begin anew.
         info = ingest(IngestSettings(out=cohort, force=True, **told), policy, progress).info
         return f"{info.layout}: {info.scans} scans of {info.patients} patients, {info.quarantined} files left out"
@@ -240,7 +252,7 @@ def _stages(settings: RunSettings, policy: Policy) -> tuple[Stage, ...]:
         from anonsynth.synthesis.settings import PerformanceSettings, TrainSettings
         from anonsynth.synthesis.train import train
 
-        given = settings.model_dump(include={"steps", "seed"}, exclude_none=True)
+        given = settings.model_dump(include={"steps", "seed", "prior"}, exclude_none=True)
         chosen = TrainSettings.model_validate(given)
         train(open_cohort(cohort), chosen, policy, model, PerformanceSettings(device=settings.device), progress)
         return ""

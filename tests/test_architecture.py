@@ -31,13 +31,13 @@ LEVELS = {
     "anonsynth.policies": 1,
     "anonsynth.cohort": 2,
     "anonsynth.anatomy": 3,
-    "anonsynth.synthesis": 4,
     "anonsynth.privacy": 4,
-    "anonsynth.audits": 5,
-    "anonsynth.release": 5,
-    "anonsynth.doctor": 6,
-    "anonsynth.pipeline": 6,
-    "anonsynth.cli": 7,
+    "anonsynth.synthesis": 5,
+    "anonsynth.audits": 6,
+    "anonsynth.release": 6,
+    "anonsynth.doctor": 7,
+    "anonsynth.pipeline": 7,
+    "anonsynth.cli": 8,
 }
 """A module imports from its own room and from lower levels only."""
 
