@@ -1,6 +1,6 @@
 """What a substitute cohort is worth: one fixed U-Net trained on it and on the real patients, tested on the holdout.
 
-    python benchmarks/substitute_utility.py COHORT SYNTHETIC [--seeds 3] [--steps 400] [--json FILE]
+    python benchmarks/substitute_utility.py COHORT SYNTHETIC [--seeds 3] [--steps 300] [--json FILE]
 
 Both arms get the same network, the same number of optimisation steps and the same seeds. Dice is the mean over labels
 and over the holdout scans of a patient first, then over patients; intervals are 95 % bootstrap intervals over holdout
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("cohort", type=Path)
     parser.add_argument("synthetic", type=Path)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--arms", default="real,synthetic")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()

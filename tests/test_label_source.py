@@ -113,7 +113,7 @@ def test_tumour_cohorts_get_anatomy_beside_their_own_tumour_value(tumours_only: 
 def test_filled_anatomy_keeps_the_patients_tumour(tumours_only: Cohort, tmp_path: Path) -> None:
     source = choose_label_source(tumours_only, PriorChoice.AUTO, INTERNAL)
     records = usable_records(tumours_only, source)
-    settings = TrainSettings(steps=1, label_steps=8, simulated_maps=2, batch=1, width=8)
+    settings = TrainSettings(steps=1, label_steps=8, simulated_people=2, batch=1, width=8)
     performance = PerformanceSettings(device="cpu")
     with Progress(quiet=True) as progress:
         folder = prepare_class_maps(

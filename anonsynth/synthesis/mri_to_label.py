@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from anonsynth.anatomy.contrast import random_contrast
-from anonsynth.anatomy.priors import LabelPrior
-from anonsynth.cohort.geometry import FloatVolume, LabelVolume
+from anonsynth.cohort.geometry import FloatVolume
 from anonsynth.progress import Progress
 from anonsynth.seeds import stream, stream_seed
 from anonsynth.synthesis.checkpoint import load_checkpoint, save_checkpoint
@@ -25,9 +22,11 @@ from anonsynth.synthesis.losses import critic_hinge, generator_hinge, segmentati
 from anonsynth.synthesis.networks import Discriminator, Translator
 from anonsynth.synthesis.settings import PerformanceSettings, TrainSettings
 
-__all__ = ["MRIToLabel", "OneModality", "SimulatedPairs", "class_probabilities", "train_mri_to_label"]
+__all__ = ["MRIToLabel", "OneModality", "class_probabilities", "train_mri_to_label"]
 
 ADVERSARIAL_WEIGHT = 0.05
+SUPERVISED_SHARE = 0.5
+"""Share of the steps before the discriminator joins: until labels are roughly right it has nothing to teach."""
 
 
 @dataclass(frozen=True)
@@ -50,53 +49,6 @@ class MRIToLabel:
     def parts(self) -> dict[str, nn.Module]:
         """Name every network, for checkpoints."""
         return {"generator": self.generator, "critic": self.critic}
-
-
-class SimulatedPairs:
-    """Class maps of the public prior under random contrast: a patient's voxel is never read (Billot et al. 2023).
-
-    Args:
-        prior: Draws class maps; `labels` gives the label value of each for the contrast model.
-        atlas_values: (class, atlas value) pairs, to name tissues to the contrast model.
-        maps: Number of maps drawn; each is seen under many contrasts.
-        size: Scans in a batch.
-        seed: Where the randomness comes from.
-        progress: Shows the drawing.
-    """
-
-    def __init__(
-        self,
-        prior: LabelPrior,
-        atlas_values: Sequence[tuple[int, int]],
-        *,
-        maps: int,
-        size: int,
-        seed: int,
-        progress: Progress,
-    ) -> None:
-        self._grid = prior.grid
-        self._size = size
-        self._seed = seed
-        self._tissue = np.zeros(256, np.uint8)
-        for index, value in atlas_values:
-            self._tissue[index] = value
-        draws = progress.track(range(maps), total=maps, what="drawing public anatomy")
-        self._maps = [prior.draw(stream(seed, "simulated map", index)).label for index in draws]
-
-    def batch(self, step: int) -> Batch:
-        """Return the batch of `step`."""
-        rng = stream(self._seed, "simulated pair", step)
-        images, maps = [], []
-        for _ in range(self._size):
-            classes = self._maps[int(rng.integers(len(self._maps)))]
-            if rng.random() < 0.5:
-                classes = np.ascontiguousarray(classes[::-1])
-            image = random_contrast(self._tissue[classes], self._grid, rng) * (classes > 0)
-            images.append(torch.from_numpy(image.astype(np.float32))[None])
-            maps.append(torch.from_numpy(classes))
-        batch, truth = torch.stack(images), torch.stack(maps)
-        known = (truth > 0)[:, None].float()
-        return Batch(batch, known, truth, batch.new_zeros(batch.shape[0], 3, *batch.shape[2:]))
 
 
 @dataclass(frozen=True)
@@ -144,20 +96,24 @@ def train_mri_to_label(
         fake = logits.softmax(1)
         real = functional.one_hot(batch.classes.long(), networks.classes).movedim(-1, 1).float()
 
-        # 2. Teach the discriminator what anatomy looks like: a true map is soft at no voxel, so it is blurred a
-        #    little, lest sharpness alone give it away.
-        real_logits, _ = networks.critic(batch.image, _soften(real))
-        fake_logits, _ = networks.critic(batch.image, _soften(fake.detach()))
-        critic_loss = critic_hinge(real_logits, fake_logits)
-        judge.zero_grad(set_to_none=True)
-        critic_loss.backward()
-        judge.step()
+        right = segmentation_loss(logits, batch.classes)
+        losses = {"segmentation": right}
+        loss = right
+
+        if step >= SUPERVISED_SHARE * settings.label_steps:
+            # 2. Teach the discriminator what anatomy looks like: a true map is soft at no voxel, so both are blurred
+            #    a little, lest sharpness alone give it away.
+            real_logits, _ = networks.critic(batch.image, _soften(real))
+            fake_logits, _ = networks.critic(batch.image, _soften(fake.detach()))
+            losses["critic"] = critic_hinge(real_logits, fake_logits)
+            judge.zero_grad(set_to_none=True)
+            losses["critic"].backward()
+            judge.step()
+            networks.critic.requires_grad_(False)
+            fake_logits, _ = networks.critic(batch.image, _soften(fake))
+            loss = loss + ADVERSARIAL_WEIGHT * generator_hinge(fake_logits)
 
         # 3. Teach the generator to be right, and to be anatomy.
-        networks.critic.requires_grad_(False)
-        fake_logits, _ = networks.critic(batch.image, _soften(fake))
-        right = segmentation_loss(logits, batch.classes)
-        loss = right + ADVERSARIAL_WEIGHT * generator_hinge(fake_logits)
         writer.zero_grad(set_to_none=True)
         loss.backward()
         writer.step()
@@ -165,7 +121,7 @@ def train_mri_to_label(
 
         # 4. Tell, and remember.
         if step % 10 == 0:
-            history.append({"step": float(step), "critic": critic_loss.item(), "segmentation": right.item()})
+            history.append({"step": float(step)} | {name: value.item() for name, value in losses.items()})
         note = " ".join(f"{name} {value:.3f}" for name, value in history[-1].items() if name != "step")
         progress.step("training MRI → label", step + 1, settings.label_steps, note)
         if time.monotonic() - saved >= performance.checkpoint_seconds or step + 1 == settings.label_steps:
@@ -183,11 +139,6 @@ def class_probabilities(
     total = torch.stack([generator(one[None]).softmax(1)[0] for one in channels]).mean(0)
     result: npt.NDArray[np.float32] = total.cpu().numpy()
     return result
-
-
-def most_likely(probability: npt.NDArray[np.float32], fov: npt.NDArray[np.bool_]) -> LabelVolume:
-    """Return the most likely class (X, Y, Z) inside the field of view other than the outside; 0 outside it."""
-    return np.where(fov, probability[1:].argmax(0) + 1, 0).astype(np.uint8)
 
 
 def _soften(maps: Tensor) -> Tensor:

@@ -16,20 +16,24 @@ from scipy import ndimage
 
 from anonsynth.anatomy.context import context_map
 from anonsynth.anatomy.shape import ShapeModel, fit_shape_model, load_shape_model, save_shape_model
+from anonsynth.anatomy.subject import SubjectSettings
+from anonsynth.anatomy.tissues import CSF, GREY, ORDER, SKULL, WHITE, split_tissues
 from anonsynth.cohort.geometry import Grid, LabelVolume
 from anonsynth.cohort.model import ScanRecord, Split
-from anonsynth.cohort.store import Cohort
+from anonsynth.cohort.store import Cohort, Scan
 from anonsynth.errors import InputError
 from anonsynth.files import replacing
 from anonsynth.progress import Progress
 from anonsynth.synthesis.checkpoint import load_weights, save_weights
-from anonsynth.synthesis.label_source import SHAPE_FILE, AtlasClasses, LabelSource, atlas_of
-from anonsynth.synthesis.mri_to_label import MRIToLabel, SimulatedPairs, class_probabilities, train_mri_to_label
+from anonsynth.synthesis.label_source import SHAPE_FILE, LabelSource
+from anonsynth.synthesis.mri_to_label import MRIToLabel, class_probabilities, train_mri_to_label
 from anonsynth.synthesis.settings import PerformanceSettings, PriorChoice, TrainSettings
+from anonsynth.synthesis.simulated_pairs import SimulatedPairs
 
 __all__ = ["LABEL_NET_FILE", "coarser", "prepare_class_maps", "usable_records"]
 
 LABEL_NET_FILE = "mri_to_label.safetensors"
+BRAIN_AND_BONE = (CSF, GREY, WHITE, SKULL)
 LABEL_NET_VOXELS = 120_000
 """Anatomy is filled in on a grid of at most this many voxels."""
 
@@ -151,13 +155,16 @@ def _label_network(
     networks = MRIToLabel.new(source.vocabulary.classes, settings)
     path = model_folder / LABEL_NET_FILE
     if not path.exists():
-        prior = AtlasClasses(
-            atlas_of(source, coarser(cohort.grid, LABEL_NET_VOXELS)), source.table, source.vocabulary.labels
-        )
+        grid = coarser(cohort.grid, LABEL_NET_VOXELS)
+        least, most = source.fov_slices or (cohort.grid.shape[2],) * 2
+        ratio = grid.shape[2] / cohort.grid.shape[2]
         pairs = SimulatedPairs(
-            prior,
-            _atlas_values(source),
-            maps=settings.simulated_maps,
+            grid,
+            SubjectSettings(head=source.head, tumour=source.tumour),
+            source.table,
+            cohort.info.modalities,
+            fov_slices=(max(1, round(least * ratio)), min(grid.shape[2], round(most * ratio))),
+            people=settings.simulated_people,
             size=settings.batch,
             seed=settings.seed,
             progress=progress,
@@ -169,14 +176,6 @@ def _label_network(
     load_weights(path, networks.generator)
     networks.generator.to(device).eval()
     return networks
-
-
-def _atlas_values(source: LabelSource) -> list[tuple[int, int]]:
-    """Return (class, atlas value); of several compartments that share a class the first, oedema, names it."""
-    values: dict[int, int] = {}
-    for value, index in source.table:
-        values.setdefault(index, value)
-    return list(values.items())
 
 
 def _filled_class_map(
@@ -195,9 +194,27 @@ def _filled_class_map(
     tumours = [1 + vocabulary.context + i for i, entry in enumerate(vocabulary.labels) if entry.kind == "tumour"]
     # Tumour is never guessed: its label is the cohort's own.
     fine[[0, *tumours]] = -1
-    anatomy = fine.argmax(0).astype(np.uint8)
     own = vocabulary.class_map(scan.label, np.zeros_like(scan.label), fov)
-    return np.where(fov, np.where(own > vocabulary.context, own, anatomy), 0).astype(np.uint8)
+    tumour = own > vocabulary.context
+    anatomy = _with_tissues(scan, fine.argmax(0).astype(np.uint8), tumour, source, cohort)
+    return np.where(fov, np.where(tumour, own, anatomy), 0).astype(np.uint8)
+
+
+def _with_tissues(
+    scan: Scan, coarse: LabelVolume, tumour: npt.NDArray[np.bool_], source: LabelSource, cohort: Cohort
+) -> LabelVolume:
+    """Split what MRI → label takes for brain or bone by the intensities of the scan's best modality."""
+    classes = {value: index for value, index in source.table if value in BRAIN_AND_BONE}
+    names = cohort.info.modalities
+    acquired = [name for name, there in zip(names, scan.present, strict=True) if there]
+    modality = next((name for name in ORDER if name in acquired), acquired[0])
+    brain = np.isin(coarse, list(classes.values()))
+    scalp = ~brain & (coarse > source.vocabulary.context)
+    tissue = split_tissues(scan.image[names.index(modality)], modality, brain, scalp, tumour, cohort.grid.spacing)
+    table = np.zeros(256, np.uint8)
+    for value, index in source.table:
+        table[value] = index
+    return np.where(brain, table[tissue], coarse).astype(np.uint8)
 
 
 def _resized(volume: npt.NDArray[np.float32], factors: list[float]) -> npt.NDArray[np.float32]:

@@ -28,7 +28,7 @@ class TrainSettings(_Frozen):
     Attributes:
         steps: Optimisation steps of the label → MRI networks.
         label_steps: Optimisation steps of the MRI → label network, where anatomy has to be filled in.
-        simulated_maps: Public label maps drawn to train MRI → label on; each is seen under many contrasts.
+        simulated_people: People simulated to train MRI → label on; no patient is among them.
         batch: Scans in a step; each is of another patient where there are enough.
         seed: The one seed that all randomness flows from.
         prior: Label prior; `auto` takes the first that fits the cohort and the policy allows.
@@ -44,7 +44,7 @@ class TrainSettings(_Frozen):
 
     steps: int = Field(default=600, ge=1)
     label_steps: int = Field(default=300, ge=1)
-    simulated_maps: int = Field(default=32, ge=1)
+    simulated_people: int = Field(default=32, ge=1)
     batch: int = Field(default=2, ge=1)
     seed: int = Field(default=0, ge=0)
     prior: PriorChoice = PriorChoice.AUTO
