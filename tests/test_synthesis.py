@@ -18,11 +18,13 @@ from anonsynth.errors import InputError, UsageError
 from anonsynth.files import read_json, sha256_file
 from anonsynth.policies.model import Policy, SynthesisRules, load_policy
 from anonsynth.progress import Progress
+from anonsynth.synthesis.checkpoint import load_weights
 from anonsynth.synthesis.data import ScanSampler, crop_shape
 from anonsynth.synthesis.generate import generate_patients
 from anonsynth.synthesis.label_source import choose_label_source
 from anonsynth.synthesis.losses import masked_l1, segmentation_loss, style_divergence
 from anonsynth.synthesis.model import open_model
+from anonsynth.synthesis.mri_to_label import class_probabilities
 from anonsynth.synthesis.networks import Translator
 from anonsynth.synthesis.preparation import coarser, prepare_class_maps
 from anonsynth.synthesis.settings import PerformanceSettings, PriorChoice, TrainSettings
@@ -109,6 +111,22 @@ def test_a_policy_that_asks_for_a_guarantee_refuses_the_shape_prior(tiny_cohort:
     strict = Policy(id="strict", title="strict", description="strict", synthesis=SynthesisRules(guarantee=True))
     with pytest.raises(UsageError, match="no label prior that fits"):
         choose_label_source(tiny_cohort, PriorChoice.AUTO, strict)
+
+
+def test_both_directions_learn_from_the_cohort(tiny_cohort: Cohort, tmp_path: Path) -> None:
+    settings = SMALL.model_copy(update={"steps": 1, "label_steps": 80, "rate": 2e-3})
+    with Progress(quiet=True) as progress:
+        out = tmp_path / "m"
+        train(tiny_cohort, settings, load_policy("internal"), out, EAGER, progress, both_directions=True)
+    source = open_model(out).source
+    network = Translator(1, source.vocabulary.classes, width=8, style=1)
+    load_weights(out / "mri_to_label.safetensors", network)
+    scan = tiny_cohort.load(tiny_cohort.of(Split.HOLDOUT)[0])
+    probability = class_probabilities(network, scan.image, scan.present, torch.device("cpu"))
+    assert probability.shape == (source.vocabulary.classes, *tiny_cohort.grid.shape)
+    found = source.vocabulary.label_map(probability.argmax(0).astype(np.uint8)) > 0
+    body = scan.label > 0
+    assert 2 * (found & body).sum() / (found.sum() + body.sum()) > 0.8
 
 
 def test_a_missing_modality_teaches_nothing() -> None:

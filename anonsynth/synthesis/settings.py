@@ -43,7 +43,7 @@ class TrainSettings(_Frozen):
     """
 
     steps: int = Field(default=600, ge=1)
-    label_steps: int = Field(default=300, ge=1)
+    label_steps: int = Field(default=400, ge=1)
     simulated_people: int = Field(default=32, ge=1)
     batch: int = Field(default=2, ge=1)
     seed: int = Field(default=0, ge=0)

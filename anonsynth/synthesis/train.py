@@ -36,8 +36,9 @@ from anonsynth.synthesis.device import pick_device
 from anonsynth.synthesis.label_source import LabelSource, choose_label_source, open_prior
 from anonsynth.synthesis.label_to_mri import LabelToMRI, render, train_label_to_mri
 from anonsynth.synthesis.model import GENERATOR_FILE, MODEL_FILE, ModelInfo
+from anonsynth.synthesis.mri_to_label import MRIToLabel, OneModality, train_mri_to_label
 from anonsynth.synthesis.picture import training_picture
-from anonsynth.synthesis.preparation import prepare_class_maps, usable_records
+from anonsynth.synthesis.preparation import LABEL_NET_FILE, prepare_class_maps, usable_records
 from anonsynth.synthesis.settings import PerformanceSettings, PriorChoice, TrainSettings
 from anonsynth.synthesis.vocabulary import coordinates
 
@@ -55,18 +56,21 @@ def train(
     progress: Progress,
     *,
     resume: bool = True,
+    both_directions: bool = False,
 ) -> Path:
     """Train a model on a cohort's training patients and write it to `out`; return `out`.
 
     Called again with the same settings it resumes, or returns at once if the model is finished; with `resume` off an
-    unfinished training starts anew.
+    unfinished training starts anew. With `both_directions` MRI → label is trained on the cohort's own label maps too;
+    where anatomy has to be filled in it is trained in any case, on simulated people.
 
     Raises:
         UsageError: If `out` holds a model of other settings, or the policy allows no label prior that fits.
         InputError: If no training scan can be used.
     """
     key = settings_hash(cohort, settings)
-    if is_finished(out, MODEL_FILE) and read_json(out / MODEL_FILE).get("settings_sha256") == key:
+    has_label_network = (out / LABEL_NET_FILE).exists() or not both_directions
+    if has_label_network and is_finished(out, MODEL_FILE) and read_json(out / MODEL_FILE)["settings_sha256"] == key:
         return out
     _claim(out, key)
     started = time.monotonic()
@@ -82,6 +86,8 @@ def train(
         crop_shape(cohort.info.grid.shape, settings.crop_voxels),
         settings.seed,
     )
+    if both_directions:
+        _train_label_network(out, sampler, source, settings, performance, device, progress)
     networks = LabelToMRI.new(source.vocabulary, len(cohort.info.modalities), settings)
     checkpoint = out / "resume.safetensors"
     if not resume:
@@ -138,6 +144,26 @@ def _claim(out: Path, key: str) -> None:
         raise UsageError(msg)
     begin_folder(out)
     write_text(note, key + "\n")
+
+
+def _train_label_network(
+    out: Path,
+    sampler: ScanSampler,
+    source: LabelSource,
+    settings: TrainSettings,
+    performance: PerformanceSettings,
+    device: torch.device,
+    progress: Progress,
+) -> None:
+    """Train MRI → label on the cohort's own scans, one random modality of each, unless it is there."""
+    if (out / LABEL_NET_FILE).exists():
+        return
+    networks = MRIToLabel.new(source.vocabulary.classes, settings)
+    pairs = OneModality(sampler, settings.seed)
+    checkpoint = out / "resume_labels.safetensors"
+    train_mri_to_label(networks, pairs, settings, performance, device, checkpoint, progress)
+    save_weights(out / LABEL_NET_FILE, networks.generator)
+    checkpoint.unlink(missing_ok=True)
 
 
 def _prices(networks: LabelToMRI, records: tuple[ScanRecord, ...], settings: TrainSettings) -> tuple[Price, ...]:

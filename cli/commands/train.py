@@ -17,9 +17,10 @@ def command(
     policy: str = typer.Option("internal", "--policy", help="A shipped policy or a YAML file."),
     steps: int = typer.Option(600, "--steps", min=1, help="Optimisation steps of label → MRI."),
     label_steps: int = typer.Option(
-        300, "--label-steps", min=1, help="Optimisation steps of MRI → label, where anatomy has to be filled in."
+        400, "--label-steps", min=1, help="Optimisation steps of MRI → label, where anatomy has to be filled in."
     ),
     batch: int = typer.Option(2, "--batch", min=1, help="Scans in a step."),
+    both: bool = typer.Option(False, "--both-directions", help="Train MRI → label on the cohort's own label maps too."),
     prior: str = typer.Option("auto", "--prior", help="Label prior: auto, atlas or shape."),
     seed: int = typer.Option(0, "--seed", min=0, help="The one seed."),
     device: str = typer.Option("auto", "--device", help="auto, cpu or cuda."),
@@ -40,7 +41,16 @@ def command(
     settings = TrainSettings(steps=steps, label_steps=label_steps, batch=batch, prior=PriorChoice(prior), seed=seed)
     performance = PerformanceSettings(device=device)
     with progress() as shown:
-        train(open_cohort(cohort), settings, load_policy(policy), out, performance, shown, resume=resume)
+        train(
+            open_cohort(cohort),
+            settings,
+            load_policy(policy),
+            out,
+            performance,
+            shown,
+            resume=resume,
+            both_directions=both,
+        )
     info = open_model(out)
     if json:
         emit(info.model_dump(mode="json", by_alias=True))
