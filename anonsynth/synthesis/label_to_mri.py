@@ -23,6 +23,10 @@ from anonsynth.synthesis.vocabulary import Vocabulary, condition_tensor
 __all__ = ["LabelToMRI", "render", "train_label_to_mri"]
 
 HISTORY_EVERY = 10
+LOGIT_GAIN = 5.0
+"""Black needs logits far from 0, and Adam moves a weight by the learning rate only: with this, air turns black."""
+WARM_UP_SHARE = 0.15
+"""Share of the steps before the discriminator joins: a picture that is grey all over is no match for it."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ def render(
     Returns:
         (B, C, X, Y, Z) in [0, 1], 0 outside the field of view.
     """
-    image: Tensor = generator(condition_tensor(classes, place, vocabulary), style, noise).sigmoid()
+    image: Tensor = (LOGIT_GAIN * generator(condition_tensor(classes, place, vocabulary), style, noise)).sigmoid()
     return image * (classes > 0)[:, None]
 
 
@@ -103,38 +107,36 @@ def train_label_to_mri(
         condition = condition_tensor(batch.classes, batch.place, vocabulary)
 
         # 1. Write a scan for every label map of the batch.
-        reconstructing = step % 2 == 0
+        warm = step < WARM_UP_SHARE * settings.steps
+        reconstructing = warm or step % 2 == 0
         style, divergence = _style(networks.encoder, batch, settings.style, noise, infer=reconstructing)
         fake = render(networks.generator, batch.classes, batch.place, style, vocabulary, noise) * batch.known
 
-        # 2. Teach the discriminator to tell it from the real one. It sees both through the same random contrast,
-        #    which keeps a few dozen patients from being learnt by heart (Zhao et al. 2020, arXiv 2006.10738).
-        seen_real, seen_fake = _same_contrast(batch.image, fake, batch.known, noise)
-        real_logits, _ = networks.critic(condition, seen_real)
-        fake_logits, _ = networks.critic(condition, seen_fake.detach())
-        critic_loss = critic_hinge(real_logits, fake_logits)
-        judge.zero_grad(set_to_none=True)
-        critic_loss.backward()
-        judge.step()
-
-        # 3. Teach the generator to pass.
-        networks.critic.requires_grad_(False)
-        fake_logits, fake_features = networks.critic(condition, seen_fake)
-        adversarial = generator_hinge(fake_logits)
-        loss = adversarial
-        losses = {"critic": critic_loss, "adversarial": adversarial}
+        losses: dict[str, Tensor] = {}
+        loss = fake.new_zeros(())
         if reconstructing:
-            with torch.no_grad():
-                _, real_features = networks.critic(condition, seen_real)
-            losses["matching"] = feature_matching(real_features, fake_features)
-            losses["l1"] = masked_l1(batch.image, fake, batch.known)
-            losses["style"] = divergence
-            loss = (
-                loss
-                + settings.matching_weight * losses["matching"]
-                + settings.l1_weight * losses["l1"]
-                + settings.kl_weight * losses["style"]
-            )
+            losses |= {"l1": masked_l1(batch.image, fake, batch.known), "style": divergence}
+            loss = loss + settings.l1_weight * losses["l1"] + settings.kl_weight * losses["style"]
+
+        if not warm:
+            # 2. Teach the discriminator to tell it from the real one. It sees both through the same random contrast,
+            #    which keeps a few dozen patients from being learnt by heart (Zhao et al. 2020, arXiv 2006.10738).
+            seen_real, seen_fake = _same_contrast(batch.image, fake, batch.known, noise)
+            real_logits, real_features = networks.critic(condition, seen_real)
+            fake_logits, _ = networks.critic(condition, seen_fake.detach())
+            losses["critic"] = critic_hinge(real_logits, fake_logits)
+            judge.zero_grad(set_to_none=True)
+            losses["critic"].backward()
+            judge.step()
+
+            # 3. Teach the generator to pass; where it reconstructs, to look to the discriminator like that very scan.
+            networks.critic.requires_grad_(False)
+            fake_logits, fake_features = networks.critic(condition, seen_fake)
+            losses["adversarial"] = generator_hinge(fake_logits)
+            loss = loss + losses["adversarial"]
+            if reconstructing:
+                losses["matching"] = feature_matching(real_features, fake_features)
+                loss = loss + settings.matching_weight * losses["matching"]
         writer.zero_grad(set_to_none=True)
         loss.backward()
         writer.step()
