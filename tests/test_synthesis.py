@@ -25,7 +25,7 @@ from anonsynth.synthesis.label_source import choose_label_source
 from anonsynth.synthesis.losses import masked_l1, segmentation_loss, style_divergence
 from anonsynth.synthesis.model import open_model
 from anonsynth.synthesis.mri_to_label import class_probabilities
-from anonsynth.synthesis.networks import Translator
+from anonsynth.synthesis.networks import Translator, _shuffle
 from anonsynth.synthesis.preparation import coarser, prepare_class_maps
 from anonsynth.synthesis.settings import PerformanceSettings, PriorChoice, TrainSettings
 from anonsynth.synthesis.train import train
@@ -188,6 +188,14 @@ def test_the_translator_takes_any_size() -> None:
     network = Translator(3, 2, width=8, style=4)
     for size in ((8, 8, 8), (9, 14, 11), (1, 5, 30)):
         assert network(torch.zeros(1, 3, *size)).shape == (1, 2, *size)
+
+
+def test_an_untrained_translator_draws_no_chequers() -> None:
+    """What pixel shuffling adds is alike within every 2×2×2 block before training."""
+    network = Translator(1, 1, width=8, style=4)
+    fine = _shuffle(network.to_fine(torch.randn(1, 8, 3, 3, 3)))
+    blocks = fine.reshape(1, -1, 3, 2, 3, 2, 3, 2)
+    assert torch.equal(blocks, blocks[:, :, :, :1, :, :1, :, :1].expand_as(blocks))
 
 
 def test_no_sample_reaches_another() -> None:
