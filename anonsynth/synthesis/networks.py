@@ -212,7 +212,7 @@ def _double(x: Tensor) -> Tensor:
 
 
 def _even(convolution: nn.Conv3d) -> nn.Conv3d:
-    """Let the eight voxels that `_shuffle` makes of one start alike, or a chequered pattern stays (arXiv 1707.02937)."""
+    """Let the eight voxels that `_shuffle` makes of one start alike, or chequers stay (arXiv 1707.02937)."""
     with torch.no_grad():
         convolution.weight.copy_(convolution.weight[::8].repeat_interleave(8, 0))
         if convolution.bias is not None:
