@@ -100,8 +100,8 @@ def sentence(document: AuditDocument) -> str:
         unseen = document.finding("unseen-copies").value or 0.0
         return (
             f"PASS: none of {total} generated scans was flagged as a copy of one of {patients} training patients; "
-            f"{planted.detected} of {planted.planted} planted copies were found, and a copy rate above {unseen:.1%} "
-            "would have shown."
+            f"{planted.detected} of {planted.planted} planted copies were found, and a rate of exact copies above "
+            f"{unseen:.1%} would have shown."
         )
     missing = "; ".join(f.limits for f in document.findings if f.verdict is Verdict.INCONCLUSIVE)
     return f"INCONCLUSIVE: nothing was flagged, but {missing}."
