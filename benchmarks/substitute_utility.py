@@ -23,6 +23,7 @@ from unet import dice_scores, train_unet
 from anonsynth.cohort.layouts import find_nifti
 from anonsynth.cohort.model import Split
 from anonsynth.cohort.store import Cohort, open_cohort
+from anonsynth.files import write_json
 
 Pairs = tuple[npt.NDArray[np.float16], npt.NDArray[np.uint8]]
 BOOTSTRAPS = 10_000
@@ -36,7 +37,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--arms", default="real,synthetic")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, help="results of every run; runs that are in it are not repeated")
     arguments = parser.parse_args()
 
     cohort = open_cohort(arguments.cohort)
@@ -45,20 +46,24 @@ def main() -> None:
         "real": lambda: real_pairs(cohort, values),
         "synthetic": lambda: generated_pairs(cohort, arguments.synthetic, values),
     }
-    scores = {}
+    done: dict[str, list[list[float]]] = {}
+    if arguments.json and arguments.json.exists():
+        done = json.loads(arguments.json.read_text("utf-8"))["arms"]
     for arm in arguments.arms.split(","):
         images, labels = arms[arm]()
-        runs = [score(cohort, values, images, labels, arguments.steps, seed, arm) for seed in range(arguments.seeds)]
-        scores[arm] = np.stack(runs)
+        runs = done.setdefault(arm, [])
+        for seed in range(len(runs), arguments.seeds):
+            runs.append(score(cohort, values, images, labels, arguments.steps, seed, arm).tolist())
+            if arguments.json:
+                write_json(arguments.json, {"steps": arguments.steps, "arms": done})
+    scores = {arm: np.array(runs) for arm, runs in done.items()}
     print(
-        f"\n{len(scores[arm][0])} holdout patients, {arguments.seeds} seeds, {arguments.steps} steps; "
+        f"\n{len(next(iter(scores.values()))[0])} holdout patients, {arguments.seeds} seeds, {arguments.steps} steps; "
         f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
     )
     report = summarise(scores)
     for name, (value, low, high) in report.items():
         print(f"{name:22s} {value:.3f}  [{low:.3f}, {high:.3f}]")
-    if arguments.json:
-        arguments.json.write_text(json.dumps({"arms": {k: v.tolist() for k, v in scores.items()}, "summary": report}))
 
 
 def real_pairs(cohort: Cohort, values: list[int]) -> Pairs:

@@ -25,9 +25,10 @@ from anonsynth.synthesis.label_source import choose_label_source
 from anonsynth.synthesis.losses import masked_l1, segmentation_loss, style_divergence
 from anonsynth.synthesis.model import open_model
 from anonsynth.synthesis.mri_to_label import class_probabilities
-from anonsynth.synthesis.networks import Translator, _shuffle
+from anonsynth.synthesis.networks import StyleEncoder, Translator, _shuffle
 from anonsynth.synthesis.preparation import coarser, prepare_class_maps
 from anonsynth.synthesis.settings import PerformanceSettings, PriorChoice, TrainSettings
+from anonsynth.synthesis.style import fit_style, load_style, save_style
 from anonsynth.synthesis.train import train
 from anonsynth.synthesis.vocabulary import Vocabulary, condition_tensor, coordinates
 
@@ -196,6 +197,24 @@ def test_an_untrained_translator_draws_no_chequers() -> None:
     fine = _shuffle(network.to_fine(torch.randn(1, 8, 3, 3, 3)))
     blocks = fine.reshape(1, -1, 3, 2, 3, 2, 3, 2)
     assert torch.equal(blocks, blocks[:, :, :, :1, :, :1, :, :1].expand_as(blocks))
+
+
+def test_styles_are_drawn_as_the_encoder_infers_them(tmp_path: Path) -> None:
+    class Encoder(StyleEncoder):
+        def forward(self, image: torch.Tensor, known: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            value = image.flatten()[0]
+            return torch.stack([3 + value, -value])[None], known.new_tensor([[-2.0, -4.0]])
+
+    values = torch.randn(400, generator=torch.Generator().manual_seed(0))
+    scans = ((value.reshape(1, 1, 1, 1, 1), torch.ones(1, 1, 1, 1, 1)) for value in values)
+    save_style(tmp_path / "style.safetensors", fit_style(Encoder(1, width=8, style=2), scans))
+    style = load_style(tmp_path / "style.safetensors")
+    noise = torch.Generator().manual_seed(1)
+    drawn = torch.cat([style.draw(noise) for _ in range(4000)])
+    assert drawn.mean(0).tolist() == pytest.approx([3.0, 0.0], abs=0.15)
+    covariance = torch.cov(drawn.T)
+    assert covariance[0, 0].item() == pytest.approx(values.var().item() + np.exp(-2), rel=0.1)
+    assert covariance[0, 1].item() == pytest.approx(-values.var().item(), rel=0.1)
 
 
 def test_no_sample_reaches_another() -> None:

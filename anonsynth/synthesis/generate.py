@@ -1,4 +1,4 @@
-"""Generation: a label map from the prior, style codes from a normal distribution, images from the generator."""
+"""Generation: a label map from the prior, style codes from their distribution, images from the generator."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from anonsynth.synthesis.label_source import open_prior
 from anonsynth.synthesis.label_to_mri import render
 from anonsynth.synthesis.model import GENERATOR_FILE, ModelInfo, open_model
 from anonsynth.synthesis.networks import Translator
+from anonsynth.synthesis.style import STYLE_FILE, StyleDistribution, load_style
 from anonsynth.synthesis.vocabulary import coordinates
 
 __all__ = ["GeneratedScan", "SubstitutePatient", "generate_patients"]
@@ -75,12 +76,13 @@ def generate_patients(
     device = pick_device(device_name)
     generator = _generator(info, model_folder, device)
     prior = open_prior(info.source, info.grid.grid, model_folder)
+    styles_of = load_style(model_folder / STYLE_FILE)
     place = coordinates(info.grid.shape)[None].to(device)
     for index in indices:
         drawn = prior.draw(stream(seed, "label map", index))
         classes = torch.from_numpy(np.ascontiguousarray(drawn.label))[None].to(device)
         scans = tuple(
-            _scan(generator, classes, place, info, stream_seed(seed, "style", index, number))
+            _scan(generator, classes, place, info, styles_of, stream_seed(seed, "style", index, number))
             for number in range(1, styles + 1)
         )
         yield SubstitutePatient(index, info.source.vocabulary.label_map(drawn.label), drawn.recipe, scans)
@@ -88,10 +90,15 @@ def generate_patients(
 
 @torch.no_grad()
 def _scan(
-    generator: Translator, classes: torch.Tensor, place: torch.Tensor, info: ModelInfo, style_seed: int
+    generator: Translator,
+    classes: torch.Tensor,
+    place: torch.Tensor,
+    info: ModelInfo,
+    styles: StyleDistribution,
+    style_seed: int,
 ) -> GeneratedScan:
     noise = torch.Generator().manual_seed(style_seed)
-    style = torch.randn(1, info.settings.style, generator=noise).to(place)
+    style = styles.draw(noise).to(place)
     image = render(generator, classes, place, style, info.source.vocabulary, noise)[0]
     return GeneratedScan(image.cpu().numpy().astype(np.float32), style_seed)
 

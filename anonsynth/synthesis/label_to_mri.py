@@ -85,8 +85,8 @@ def train_label_to_mri(
 ) -> list[dict[str, float]]:
     """Train for `settings.steps` steps, going on from `checkpoint` where there is one; return the losses.
 
-    Even steps reconstruct a scan from its label map and its own inferred style; odd steps draw the style from the
-    normal distribution that generation draws it from, so that the discriminator judges what will be generated.
+    Even steps reconstruct a scan from its label map and its own inferred style; odd steps take another patient's style,
+    so that the discriminator judges label maps and styles that do not belong together, as they will be generated.
     """
     for part in networks.parts().values():
         part.to(device)
@@ -109,7 +109,7 @@ def train_label_to_mri(
         # 1. Write a scan for every label map of the batch.
         warm = step < WARM_UP_SHARE * settings.steps
         reconstructing = warm or step % 2 == 0
-        style, divergence = _style(networks.encoder, batch, settings.style, noise, infer=reconstructing)
+        style, divergence = _style(networks.encoder, batch, settings.style, noise, own=reconstructing)
         fake = render(networks.generator, batch.classes, batch.place, style, vocabulary, noise) * batch.known
 
         losses: dict[str, Tensor] = {}
@@ -155,14 +155,16 @@ def train_label_to_mri(
 
 
 def _style(
-    encoder: StyleEncoder, batch: Batch, length: int, noise: torch.Generator, *, infer: bool
+    encoder: StyleEncoder, batch: Batch, length: int, noise: torch.Generator, *, own: bool
 ) -> tuple[Tensor, Tensor]:
-    """Return style codes (B, S), inferred from the batch or drawn, and their divergence from the normal."""
+    """Return style codes (B, S), each scan's own or another's, and their divergence from the normal."""
     drawn = torch.randn(batch.image.shape[0], length, generator=noise).to(batch.image)
-    if not infer:
-        return drawn, batch.image.new_zeros(())
     mean, log_variance = encoder(batch.image, batch.known)
-    return mean + (0.5 * log_variance).exp() * drawn, style_divergence(mean, log_variance)
+    inferred = mean + (0.5 * log_variance).exp() * drawn
+    if own:
+        return inferred, style_divergence(mean, log_variance)
+    # Another patient's style, or a drawn one where the batch holds a single patient.
+    return (inferred.detach().roll(1, 0) if len(inferred) > 1 else drawn), batch.image.new_zeros(())
 
 
 def _same_contrast(real: Tensor, fake: Tensor, known: Tensor, noise: torch.Generator) -> tuple[Tensor, Tensor]:

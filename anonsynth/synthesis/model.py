@@ -2,6 +2,7 @@
 
     MODEL/model.json                   ModelInfo
     MODEL/generator.safetensors        label → MRI, running mean of the weights
+    MODEL/style.safetensors            distribution of style codes
     MODEL/mri_to_label.safetensors     where anatomy was filled in; trained on public anatomy only
     MODEL/shape_prior.safetensors      where the prior is a shape model; no guarantee
     MODEL/model_card.md                for people

@@ -53,7 +53,7 @@ class TrainSettings(_Frozen):
     rate: float = Field(default=8e-4, gt=0)
     l1_weight: float = Field(default=20.0, ge=0)
     matching_weight: float = Field(default=10.0, ge=0)
-    kl_weight: float = Field(default=0.2, ge=0)
+    kl_weight: float = Field(default=0.05, ge=0)
     crop_voxels: int = Field(default=65_536, ge=4096)
     ema_decay: float = Field(default=0.995, ge=0, lt=1)
 

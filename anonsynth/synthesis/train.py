@@ -6,6 +6,7 @@ import hashlib
 import json
 import platform
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,7 @@ from anonsynth.synthesis.mri_to_label import MRIToLabel, OneModality, train_mri_
 from anonsynth.synthesis.picture import training_picture
 from anonsynth.synthesis.preparation import LABEL_NET_FILE, prepare_class_maps, usable_records
 from anonsynth.synthesis.settings import PerformanceSettings, PriorChoice, TrainSettings
+from anonsynth.synthesis.style import STYLE_FILE, StyleDistribution, fit_style, save_style
 from anonsynth.synthesis.vocabulary import coordinates
 
 __all__ = ["settings_hash", "train"]
@@ -97,8 +99,10 @@ def train(
     )
 
     save_weights(out / GENERATOR_FILE, networks.mean)
+    styles = fit_style(networks.encoder, _whole_scans(cohort, records, class_maps, device))
+    save_style(out / STYLE_FILE, styles)
     prior = open_prior(source, cohort.grid, out)
-    pictures = _fixed_samples(networks, prior, source, settings, device)
+    pictures = _fixed_samples(networks, prior, styles, source, settings, device)
     training_picture(out / "training.png", history, pictures, cohort.info.modalities, cohort.grid.spacing)
     write_json(out / "history.json", history)
     info = ModelInfo(
@@ -166,6 +170,15 @@ def _train_label_network(
     checkpoint.unlink(missing_ok=True)
 
 
+def _whole_scans(
+    cohort: Cohort, records: tuple[ScanRecord, ...], class_maps: Path, device: torch.device
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield (image, known) of every training scan, (1, C, X, Y, Z)."""
+    for index, record in enumerate(records):
+        whole = ScanSampler(cohort, (record,), class_maps, 1, cohort.info.grid.shape, index).batch(0).to(device)
+        yield whole.image, whole.known
+
+
 def _prices(networks: LabelToMRI, records: tuple[ScanRecord, ...], settings: TrainSettings) -> tuple[Price, ...]:
     """Price the discriminator: in a private GAN it is the one network that reads patients."""
     weights = sum(parameter.numel() for parameter in networks.critic.parameters())
@@ -175,7 +188,10 @@ def _prices(networks: LabelToMRI, records: tuple[ScanRecord, ...], settings: Tra
 
 def _unprotected(cohort: Cohort, source: LabelSource) -> tuple[str, ...]:
     """List what was read from the patients without a mechanism."""
-    items = ["the weights of label → MRI (images and label maps of the training patients)"]
+    items = [
+        "the weights of label → MRI (images and label maps of the training patients)",
+        "mean and covariance of the training scans' style codes",
+    ]
     if source.prior is PriorChoice.SHAPE:
         items.append("the shape prior (label maps and intensity classes of the training patients)")
     if not cohort.info.grid_given:
@@ -189,7 +205,12 @@ def _unprotected(cohort: Cohort, source: LabelSource) -> tuple[str, ...]:
 
 @torch.no_grad()
 def _fixed_samples(
-    networks: LabelToMRI, prior: LabelPrior, source: LabelSource, settings: TrainSettings, device: torch.device
+    networks: LabelToMRI,
+    prior: LabelPrior,
+    styles: StyleDistribution,
+    source: LabelSource,
+    settings: TrainSettings,
+    device: torch.device,
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Write images for a fixed set of drawn label maps; no patient's label map is shown."""
     samples = []
@@ -197,7 +218,7 @@ def _fixed_samples(
     for index in range(PICTURED):
         drawn = prior.draw(stream(settings.seed, "pictured map", index))
         noise = torch.Generator().manual_seed(stream_seed(settings.seed, "pictured style", index))
-        style = torch.randn(1, settings.style, generator=noise).to(device)
+        style = styles.draw(noise).to(device)
         classes = torch.from_numpy(drawn.label)[None].to(device)
         image = render(networks.mean, classes, place, style, source.vocabulary, noise)[0]
         samples.append((image.cpu().numpy(), source.vocabulary.label_map(drawn.label)))
