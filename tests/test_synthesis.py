@@ -45,7 +45,7 @@ def tiny_model(tiny_cohort: Cohort, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def test_the_loop_learns(tiny_cohort: Cohort, tmp_path: Path) -> None:
-    longer = SMALL.model_copy(update={"steps": 60, "rate": 2e-3, "ema_decay": 0.9})
+    longer = SMALL.model_copy(update={"steps": 60, "ema_decay": 0.9})
     with Progress(quiet=True) as progress:
         train(tiny_cohort, longer, load_policy("internal"), tmp_path / "m", EAGER, progress)
     losses = [entry["l1"] for entry in read_json(tmp_path / "m" / "history.json")]
@@ -115,7 +115,7 @@ def test_a_policy_that_asks_for_a_guarantee_refuses_the_shape_prior(tiny_cohort:
 
 
 def test_both_directions_learn_from_the_cohort(tiny_cohort: Cohort, tmp_path: Path) -> None:
-    settings = SMALL.model_copy(update={"steps": 1, "label_steps": 80, "rate": 2e-3})
+    settings = SMALL.model_copy(update={"steps": 1, "label_steps": 80})
     with Progress(quiet=True) as progress:
         out = tmp_path / "m"
         train(tiny_cohort, settings, load_policy("internal"), out, EAGER, progress, both_directions=True)

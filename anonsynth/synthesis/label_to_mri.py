@@ -23,6 +23,7 @@ from anonsynth.synthesis.vocabulary import Vocabulary, condition_tensor
 __all__ = ["LabelToMRI", "render", "train_label_to_mri"]
 
 HISTORY_EVERY = 10
+JUDGE_PACE = 1 / 3
 LOGIT_GAIN = 5.0
 """Black needs logits far from 0, and Adam moves a weight by the learning rate only: with this, air turns black."""
 WARM_UP_SHARE = 0.15
@@ -93,7 +94,7 @@ def train_label_to_mri(
     writer = torch.optim.Adam(
         [*networks.generator.parameters(), *networks.encoder.parameters()], lr=settings.rate, betas=(0.5, 0.99)
     )
-    judge = torch.optim.Adam(networks.critic.parameters(), lr=settings.rate, betas=(0.5, 0.99))
+    judge = torch.optim.Adam(networks.critic.parameters(), lr=JUDGE_PACE * settings.rate, betas=(0.5, 0.99))
     optimisers: dict[str, torch.optim.Optimizer] = {"writer": writer, "judge": judge}
     start, history = load_checkpoint(checkpoint, networks.parts(), optimisers)
     saved = time.monotonic()
@@ -101,8 +102,7 @@ def train_label_to_mri(
     for step, cpu_batch in prefetched(source, start, settings.steps):
         batch = cpu_batch.to(device)
         rate = settings.rate * (0.1 + 0.45 * (1 + math.cos(math.pi * step / settings.steps)))
-        for optimiser in optimisers.values():
-            optimiser.param_groups[0]["lr"] = rate
+        writer.param_groups[0]["lr"], judge.param_groups[0]["lr"] = rate, JUDGE_PACE * rate
         noise = torch.Generator().manual_seed(stream_seed(settings.seed, "noise", step))
         condition = condition_tensor(batch.classes, batch.place, vocabulary)
 

@@ -80,8 +80,8 @@ def train_mri_to_label(
     """Train for `settings.label_steps` steps, going on from `checkpoint` where there is one; return the losses."""
     for part in networks.parts().values():
         part.to(device)
-    writer = torch.optim.Adam(networks.generator.parameters(), lr=2 * settings.rate, betas=(0.9, 0.99))
-    judge = torch.optim.Adam(networks.critic.parameters(), lr=settings.rate, betas=(0.5, 0.99))
+    writer = torch.optim.Adam(networks.generator.parameters(), lr=settings.rate, betas=(0.9, 0.99))
+    judge = torch.optim.Adam(networks.critic.parameters(), lr=settings.rate / 3, betas=(0.5, 0.99))
     optimisers: dict[str, torch.optim.Optimizer] = {"writer": writer, "judge": judge}
     start, history = load_checkpoint(checkpoint, networks.parts(), optimisers)
     saved = time.monotonic()
@@ -89,7 +89,7 @@ def train_mri_to_label(
     for step, cpu_batch in prefetched(source, start, settings.label_steps):
         batch = cpu_batch.to(device)
         fall = 0.05 + 0.475 * (1 + math.cos(math.pi * step / settings.label_steps))
-        writer.param_groups[0]["lr"] = 2 * settings.rate * fall
+        writer.param_groups[0]["lr"] = settings.rate * fall
 
         # 1. Name every voxel.
         logits = networks.generator(batch.image)

@@ -34,7 +34,8 @@ class TrainSettings(_Frozen):
         prior: Label prior; `auto` takes the first that fits the cohort and the policy allows.
         width: Channels of the generator at half resolution.
         style: Length of the style code.
-        rate: Learning rate of Adam at the start; it falls to a tenth over the run along a cosine.
+        rate: Adam's learning rate for the generator at the start, a third of it for the discriminator; both fall to a
+            tenth over the run along a cosine.
         l1_weight: Weight of the reconstruction loss.
         matching_weight: Weight of the feature-matching loss.
         kl_weight: Weight of the style code's divergence from a standard normal.
@@ -50,7 +51,7 @@ class TrainSettings(_Frozen):
     prior: PriorChoice = PriorChoice.AUTO
     width: int = Field(default=24, ge=8, multiple_of=8)
     style: int = Field(default=16, ge=1)
-    rate: float = Field(default=8e-4, gt=0)
+    rate: float = Field(default=3e-3, gt=0)
     l1_weight: float = Field(default=20.0, ge=0)
     matching_weight: float = Field(default=10.0, ge=0)
     kl_weight: float = Field(default=0.05, ge=0)
