@@ -52,7 +52,7 @@ class TrainSettings(_Frozen):
     width: int = Field(default=24, ge=8, multiple_of=8)
     style: int = Field(default=16, ge=1)
     rate: float = Field(default=3e-3, gt=0)
-    l1_weight: float = Field(default=20.0, ge=0)
+    l1_weight: float = Field(default=60.0, ge=0)
     matching_weight: float = Field(default=10.0, ge=0)
     kl_weight: float = Field(default=0.05, ge=0)
     crop_voxels: int = Field(default=65_536, ge=4096)
