@@ -23,6 +23,7 @@ __all__ = [
     "begin_folder",
     "finish_folder",
     "is_finished",
+    "is_untouched",
     "read_json",
     "read_tsv",
     "replacing",
@@ -128,6 +129,14 @@ def begin_folder(folder: Path) -> None:
     """Create `folder` and mark it as unfinished."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / UNFINISHED).write_text("anonsynth has not finished writing this folder.\n", "utf-8")
+
+
+def is_untouched(folder: Path) -> bool:
+    """Tell whether `folder` is absent, empty, or only just begun: marks and halves of files, nothing written yet."""
+    if not folder.is_dir():
+        return not folder.exists()
+    files = (path for path in folder.rglob("*") if not path.is_dir())
+    return all(path.name == UNFINISHED or (path.name.startswith(".") and ".partial" in path.name) for path in files)
 
 
 def finish_folder(folder: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from anonsynth.errors import InputError, UsageError
-from anonsynth.files import read_json, write_json
+from anonsynth.files import is_untouched, read_json, write_json
 
 __all__ = ["Done", "RunRecord"]
 
@@ -49,7 +49,7 @@ class RunRecord:
         """
         path = out / RECORD
         if not path.is_file():
-            if out.is_dir() and any(out.iterdir()):
+            if not is_untouched(out):
                 msg = "the folder named with --out holds something else; name a new or empty folder"
                 raise UsageError(msg)
             return cls(path, settings, {})

@@ -176,7 +176,9 @@ def test_debug_shows_the_traceback() -> None:
 
 def test_an_interrupt_ends_with_130(tmp_path: Path) -> None:
     code = (
-        "import sys, time, anonsynth.doctor\n"
+        "import signal, sys, time, anonsynth.doctor\n"
+        # A shell lets its background jobs, and their children, ignore Ctrl-C; this process sits at a terminal.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"def examine(folder): open({str(tmp_path / 'there')!r}, 'w').close(); time.sleep(60)\n"
         "anonsynth.doctor.examine = examine\n"
         "from anonsynth.cli.main import main\n"

@@ -12,7 +12,7 @@ from pathlib import Path
 from anonsynth.cohort.grid_inference import MAX_VOXELS
 from anonsynth.cohort.layout_tree import walk_folders
 from anonsynth.errors import InputError, UsageError
-from anonsynth.files import UNFINISHED, begin_folder, read_json, sha256_file, write_json
+from anonsynth.files import UNFINISHED, begin_folder, is_untouched, read_json, sha256_file, write_json
 from anonsynth.policies.model import Policy
 
 __all__ = ["IngestSettings", "claim_folder", "settings_hash"]
@@ -93,7 +93,7 @@ def claim_folder(settings: IngestSettings, key: str) -> None:
         msg = "--out names a file; name a folder"
         raise UsageError(msg)
     theirs = read_json(out / SETTINGS).get("settings_sha256") if (out / SETTINGS).is_file() else None
-    if theirs is None and out.is_dir() and any(out.iterdir()):
+    if theirs is None and not is_untouched(out):
         msg = "the folder that --out names holds something else; name a new one"
         raise UsageError(msg)
     if theirs not in (None, key) and (out / "scans").exists() and not settings.force:

@@ -5,7 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from anonsynth.errors import UsageError
-from anonsynth.files import UNFINISHED, begin_folder, finish_folder, is_finished, read_json, sha256_file, write_json
+from anonsynth.files import (
+    begin_folder,
+    finish_folder,
+    is_finished,
+    is_untouched,
+    read_json,
+    sha256_file,
+    write_json,
+)
 from anonsynth.progress import Progress
 from anonsynth.release.bids import BidsWriter, ParticipantRow
 from anonsynth.synthesis.generate import generate_patients
@@ -67,7 +75,7 @@ def _claim(folder: Path, provenance: Path, wanted: dict[str, object]) -> None:
             msg = f"the folder {folder.name} holds a substitute cohort of other settings; choose another --out"
             raise UsageError(msg)
         return
-    if folder.exists() and any(entry.name != UNFINISHED for entry in folder.iterdir()):
+    if not is_untouched(folder):
         msg = f"the folder {folder.name} holds something else; choose another --out"
         raise UsageError(msg)
     begin_folder(folder)

@@ -21,6 +21,7 @@ from anonsynth.files import (
     begin_folder,
     finish_folder,
     is_finished,
+    is_untouched,
     read_json,
     sha256_file,
     write_json,
@@ -143,7 +144,7 @@ def settings_hash(cohort: Cohort, settings: TrainSettings) -> str:
 def _claim(out: Path, key: str) -> None:
     """Mark `out` as being filled for `key`; refuse if it is another model's."""
     note = out / "training_for.txt"
-    if out.exists() and any(out.iterdir()) and not (note.exists() and note.read_text("utf-8").strip() == key):
+    if not is_untouched(out) and not (note.exists() and note.read_text("utf-8").strip() == key):
         msg = f"the folder {out.name} holds something else, or a model of other settings; choose another --out"
         raise UsageError(msg)
     begin_folder(out)
