@@ -201,6 +201,7 @@ def _unprotected(cohort: Cohort, source: LabelSource) -> tuple[str, ...]:
         items.append("the least and most number of slices of the training scans")
     items.append("the number of training patients and scans, printed on this card")
     items.append("which modalities and labels occur")
+    items.append("which label prior fits (up to eight training scans were looked at)")
     return tuple(items)
 
 
