@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 from anonsynth.cohort.model import LabelEntry, LabelKind, Split
 from anonsynth.cohort.store import Cohort
@@ -22,10 +23,11 @@ from anonsynth.synthesis.checkpoint import load_weights
 from anonsynth.synthesis.data import ScanSampler, crop_shape
 from anonsynth.synthesis.generate import generate_patients
 from anonsynth.synthesis.label_source import choose_label_source
-from anonsynth.synthesis.losses import masked_l1, segmentation_loss, style_divergence
+from anonsynth.synthesis.losses import grain_difference, masked_l1, segmentation_loss, style_divergence
 from anonsynth.synthesis.model import open_model
 from anonsynth.synthesis.mri_to_label import class_probabilities
-from anonsynth.synthesis.networks import StyleEncoder, Translator, _shuffle
+from anonsynth.synthesis.networks import StyleEncoder, Translator
+from anonsynth.synthesis.painter import DARKEST, PaintedTranslator, Painter
 from anonsynth.synthesis.preparation import coarser, prepare_class_maps
 from anonsynth.synthesis.settings import PerformanceSettings, PriorChoice, TrainSettings
 from anonsynth.synthesis.style import fit_style, load_style, save_style
@@ -191,12 +193,36 @@ def test_the_translator_takes_any_size() -> None:
         assert network(torch.zeros(1, 3, *size)).shape == (1, 2, *size)
 
 
-def test_an_untrained_translator_draws_no_chequers() -> None:
-    """What pixel shuffling adds is alike within every 2×2×2 block before training."""
-    network = Translator(1, 1, width=8, style=4)
-    fine = _shuffle(network.to_fine(torch.randn(1, 8, 3, 3, 3)))
-    blocks = fine.reshape(1, -1, 3, 2, 3, 2, 3, 2)
-    assert torch.equal(blocks, blocks[:, :, :, :1, :, :1, :, :1].expand_as(blocks))
+def test_an_untrained_generator_shows_what_was_painted() -> None:
+    network = PaintedTranslator(3, 2, width=8, style=4)
+    with torch.no_grad():
+        network.painter.colour.copy_(torch.tensor([[-1.0, 0.0, 0.5], [0.5, 0.0, -1.0]]))
+        classes = torch.randint(3, (1, 8, 8, 8))
+        one_hot = functional.one_hot(classes, 3).movedim(-1, 1).float()
+        condition = torch.cat([one_hot, coordinates((8, 8, 8))[None]], 1)
+        network.grain.strength.zero_()
+        image = network(condition, torch.zeros(1, 4), torch.Generator())
+        painted = network.painter(one_hot, torch.zeros(1, 4))
+    assert torch.allclose(image, painted.clamp(DARKEST, 1 - DARKEST), atol=1e-5)
+
+
+def test_the_painter_mixes_intensities_at_boundaries_and_nowhere_else() -> None:
+    painter = Painter(2, 1, style=4)
+    with torch.no_grad():
+        painter.colour.copy_(torch.tensor([[-1.0, 1.0]]))
+        one_hot = functional.one_hot((torch.arange(8) > 3).long().expand(8, 8, 8), 2).movedim(-1, 0)[None].float()
+        line = painter(one_hot, torch.zeros(1, 4))[0, 0, 4, 4]
+    dark, bright = torch.tensor([-5.0, 5.0]).sigmoid()
+    # Half of a voxel's own, half of the mean over three voxels across the boundary.
+    expected = torch.stack([dark] * 3 + [(5 * dark + bright) / 6, (dark + 5 * bright) / 6] + [bright] * 3)
+    assert torch.allclose(line, expected, atol=1e-5)
+
+
+def test_the_discriminator_cannot_reach_the_painter() -> None:
+    network = PaintedTranslator(3, 1, width=8, style=4)
+    network(torch.rand(1, 6, 8, 8, 8), torch.zeros(1, 4), torch.Generator()).sum().backward()
+    assert all(parameter.grad is None for parameter in network.painter.parameters())
+    assert network.translator.out.weight.grad is not None
 
 
 def test_styles_are_drawn_as_the_encoder_infers_them(tmp_path: Path) -> None:
@@ -260,6 +286,20 @@ def test_losses_at_known_points() -> None:
     assert segmentation_loss(logits, 2 * right).item() > 10
     assert style_divergence(torch.zeros(2, 4), torch.zeros(2, 4)).item() == 0
     assert style_divergence(torch.ones(2, 4), torch.zeros(2, 4)).item() == pytest.approx(2)
+
+
+def test_grain_is_told_from_smoothness_tissue_by_tissue() -> None:
+    source = torch.Generator().manual_seed(0)
+    classes = (torch.arange(16) > 7).long().expand(1, 16, 16, 16)
+    one_hot = functional.one_hot(classes, 2).movedim(-1, 1).float()
+    noise = [0.1 * torch.randn(1, 1, 16, 16, 16, generator=source) for _ in range(2)]
+    flat = torch.full((1, 1, 16, 16, 16), 0.5)
+    same = grain_difference(flat + noise[0], flat + noise[1], one_hot)
+    smooth = grain_difference(flat + noise[0], flat, one_hot)
+    assert same < 0.05 * smooth
+    # The same amount of noise in the other tissue is no match.
+    left, right = (noise[0] * (classes == k)[:, None] for k in (0, 1))
+    assert grain_difference(flat + left, flat + right, one_hot) > 0.5 * smooth
 
 
 def test_the_context_is_what_the_shape_model_can_express(tiny_cohort: Cohort, tmp_path: Path) -> None:

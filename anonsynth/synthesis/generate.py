@@ -18,7 +18,7 @@ from anonsynth.synthesis.device import pick_device
 from anonsynth.synthesis.label_source import open_prior
 from anonsynth.synthesis.label_to_mri import render
 from anonsynth.synthesis.model import GENERATOR_FILE, ModelInfo, open_model
-from anonsynth.synthesis.networks import Translator
+from anonsynth.synthesis.painter import PaintedTranslator
 from anonsynth.synthesis.style import STYLE_FILE, StyleDistribution, load_style
 from anonsynth.synthesis.vocabulary import coordinates
 
@@ -90,7 +90,7 @@ def generate_patients(
 
 @torch.no_grad()
 def _scan(
-    generator: Translator,
+    generator: PaintedTranslator,
     classes: torch.Tensor,
     place: torch.Tensor,
     info: ModelInfo,
@@ -103,10 +103,10 @@ def _scan(
     return GeneratedScan(image.cpu().numpy().astype(np.float32), style_seed)
 
 
-def _generator(info: ModelInfo, folder: Path, device: torch.device) -> Translator:
+def _generator(info: ModelInfo, folder: Path, device: torch.device) -> PaintedTranslator:
     settings = info.settings
-    generator = Translator(
-        info.source.vocabulary.channels, len(info.modalities), width=settings.width, style=settings.style
+    generator = PaintedTranslator(
+        info.source.vocabulary.classes, len(info.modalities), width=settings.width, style=settings.style
     )
     load_weights(folder / GENERATOR_FILE, generator)
     return generator.to(device).eval()

@@ -15,8 +15,16 @@ from anonsynth.progress import Progress
 from anonsynth.seeds import stream_seed
 from anonsynth.synthesis.checkpoint import load_checkpoint, save_checkpoint, update_mean
 from anonsynth.synthesis.data import Batch, BatchSource, prefetched
-from anonsynth.synthesis.losses import critic_hinge, feature_matching, generator_hinge, masked_l1, style_divergence
-from anonsynth.synthesis.networks import Discriminator, StyleEncoder, Translator
+from anonsynth.synthesis.losses import (
+    critic_hinge,
+    feature_matching,
+    generator_hinge,
+    grain_difference,
+    masked_l1,
+    style_divergence,
+)
+from anonsynth.synthesis.networks import Discriminator, StyleEncoder
+from anonsynth.synthesis.painter import PaintedTranslator
 from anonsynth.synthesis.settings import PerformanceSettings, TrainSettings
 from anonsynth.synthesis.vocabulary import Vocabulary, condition_tensor
 
@@ -24,9 +32,10 @@ __all__ = ["LabelToMRI", "render", "train_label_to_mri"]
 
 HISTORY_EVERY = 10
 JUDGE_PACE = 1 / 3
-LOGIT_GAIN = 5.0
-"""Black needs logits far from 0, and Adam moves a weight by the learning rate only: with this, air turns black."""
-WARM_UP_SHARE = 0.15
+"""The discriminator's learning rate as a share of the generator's; quicker, it wins before there is a picture."""
+QUICK_PACE = 10.0
+"""The learning rate of mean colours and grain: they are few, and everything else rests on them."""
+WARM_UP_SHARE = 0.1
 """Share of the steps before the discriminator joins: a picture that is grey all over is no match for it."""
 
 
@@ -34,8 +43,8 @@ WARM_UP_SHARE = 0.15
 class LabelToMRI:
     """The networks of this direction; `mean` is the running mean that generation uses."""
 
-    generator: Translator
-    mean: Translator
+    generator: PaintedTranslator
+    mean: PaintedTranslator
     encoder: StyleEncoder
     critic: Discriminator
 
@@ -44,7 +53,7 @@ class LabelToMRI:
         """Make untrained networks from the seed."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(stream_seed(settings.seed, "weights"))
-            generator = Translator(vocabulary.channels, modalities, width=settings.width, style=settings.style)
+            generator = PaintedTranslator(vocabulary.classes, modalities, width=settings.width, style=settings.style)
             encoder = StyleEncoder(modalities, width=settings.width, style=settings.style)
             critic = Discriminator(vocabulary.channels, modalities, width=settings.width)
         return cls(generator, copy.deepcopy(generator).requires_grad_(False), encoder, critic)
@@ -55,7 +64,12 @@ class LabelToMRI:
 
 
 def render(
-    generator: Translator, classes: Tensor, place: Tensor, style: Tensor, vocabulary: Vocabulary, noise: torch.Generator
+    generator: PaintedTranslator,
+    classes: Tensor,
+    place: Tensor,
+    style: Tensor,
+    vocabulary: Vocabulary,
+    noise: torch.Generator,
 ) -> Tensor:
     """Write images for class maps.
 
@@ -70,7 +84,7 @@ def render(
     Returns:
         (B, C, X, Y, Z) in [0, 1], 0 outside the field of view.
     """
-    image: Tensor = (LOGIT_GAIN * generator(condition_tensor(classes, place, vocabulary), style, noise)).sigmoid()
+    image: Tensor = generator(condition_tensor(classes, place, vocabulary), style, noise)
     return image * (classes > 0)[:, None]
 
 
@@ -91,10 +105,11 @@ def train_label_to_mri(
     """
     for part in networks.parts().values():
         part.to(device)
-    writer = torch.optim.Adam(
-        [*networks.generator.parameters(), *networks.encoder.parameters()], lr=settings.rate, betas=(0.5, 0.99)
-    )
-    judge = torch.optim.Adam(networks.critic.parameters(), lr=JUDGE_PACE * settings.rate, betas=(0.5, 0.99))
+    painter, grain = networks.generator.painter, networks.generator.grain
+    slow = [*networks.generator.translator.parameters(), *networks.encoder.parameters(), *painter.shift.parameters()]
+    quick = [painter.colour, painter.softness, grain.strength]
+    writer = torch.optim.Adam([{"params": slow}, {"params": quick}], betas=(0.5, 0.99))
+    judge = torch.optim.Adam(networks.critic.parameters(), betas=(0.5, 0.99))
     optimisers: dict[str, torch.optim.Optimizer] = {"writer": writer, "judge": judge}
     start, history = load_checkpoint(checkpoint, networks.parts(), optimisers)
     saved = time.monotonic()
@@ -102,7 +117,9 @@ def train_label_to_mri(
     for step, cpu_batch in prefetched(source, start, settings.steps):
         batch = cpu_batch.to(device)
         rate = settings.rate * (0.1 + 0.45 * (1 + math.cos(math.pi * step / settings.steps)))
-        writer.param_groups[0]["lr"], judge.param_groups[0]["lr"] = rate, JUDGE_PACE * rate
+        for group, pace in zip(writer.param_groups, (1, QUICK_PACE), strict=True):
+            group["lr"] = pace * rate
+        judge.param_groups[0]["lr"] = JUDGE_PACE * rate
         noise = torch.Generator().manual_seed(stream_seed(settings.seed, "noise", step))
         condition = condition_tensor(batch.classes, batch.place, vocabulary)
 
@@ -115,8 +132,13 @@ def train_label_to_mri(
         losses: dict[str, Tensor] = {}
         loss = fake.new_zeros(())
         if reconstructing:
+            one_hot = condition[:, : vocabulary.classes]
+            painted = painter(one_hot, style)
+            losses["paint"] = masked_l1(batch.image, painted, batch.known)
             losses |= {"l1": masked_l1(batch.image, fake, batch.known), "style": divergence}
-            loss = loss + settings.l1_weight * losses["l1"] + settings.kl_weight * losses["style"]
+            losses["grain"] = grain_difference(batch.image, fake, one_hot)
+            loss = loss + settings.l1_weight * (losses["l1"] + losses["paint"]) + settings.kl_weight * losses["style"]
+            loss = loss + settings.grain_weight * losses["grain"]
 
         if not warm:
             # 2. Teach the discriminator to tell it from the real one. It sees both through the same random contrast,

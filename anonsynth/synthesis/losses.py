@@ -10,10 +10,13 @@ __all__ = [
     "critic_hinge",
     "feature_matching",
     "generator_hinge",
+    "grain_difference",
     "masked_l1",
     "segmentation_loss",
     "style_divergence",
 ]
+
+GRAIN_SCALES = 2
 
 
 def critic_hinge(real: list[Tensor], fake: list[Tensor]) -> Tensor:
@@ -41,6 +44,34 @@ def masked_l1(real: Tensor, fake: Tensor, known: Tensor) -> Tensor:
         known: (B, C, X, Y, Z), 0 or 1.
     """
     return ((real - fake).abs() * known).sum() / known.sum().clamp_min(1)
+
+
+def grain_difference(real: Tensor, fake: Tensor, one_hot: Tensor) -> Tensor:
+    """Mean absolute difference of the grain of each tissue: how much its voxels stray from their neighbourhood.
+
+    A statistic of texture, matched scan by scan and tissue by tissue (the idea of Gatys et al. 2015, arXiv 1505.07376,
+    with one filter instead of a network), at full and at half resolution. Absolute differences alone prefer a smooth
+    image, and a discriminator needs thousands of steps to teach noise; this takes a few hundred.
+
+    Args:
+        real: (B, C, X, Y, Z), 0 where unknown.
+        fake: The same.
+        one_hot: (B, K, X, Y, Z), the class map.
+    """
+    total = real.new_zeros(())
+    for scale in range(GRAIN_SCALES):
+        if scale:
+            real, fake, one_hot = (functional.avg_pool3d(x, 2) for x in (real, fake, one_hot))
+        difference = (_grain(real, one_hot) - _grain(fake, one_hot)).abs()
+        share = one_hot.mean((2, 3, 4))
+        total = total + (difference * share[:, None]).sum(2).mean()
+    return total / GRAIN_SCALES
+
+
+def _grain(image: Tensor, one_hot: Tensor) -> Tensor:
+    """Return the mean absolute difference from the 3×3×3 mean, (B, C, K)."""
+    detail = (image - functional.avg_pool3d(image, 3, stride=1, padding=1, count_include_pad=False)).abs()
+    return torch.einsum("bcxyz,bkxyz->bck", detail, one_hot) / one_hot.sum((2, 3, 4)).clamp_min(1)[:, None]
 
 
 def style_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 __all__ = ["Discriminator", "StyleEncoder", "Translator"]
 
 GROUPS = 4
-FINE = 8
+FINE = 16
 """Channels at full resolution; a multiple of eight is what CPUs convolve fast."""
 CRITIC_GAIN = 4.0
 """Brings intensities in [0, 1] to the spread that the discriminator's initial weights expect."""
@@ -88,8 +88,8 @@ class Translator(nn.Module):
         self.up_quarter = Residual(2 * w, style)
         self.merge2 = nn.Conv3d(3 * w, w, 1)
         self.up_half = Residual(w, style)
-        self.to_fine = _even(nn.Conv3d(w, 8 * fine, 1))
-        self.fine1 = nn.Conv3d(2 * fine, fine, 3, padding=1)
+        self.to_fine = nn.Conv3d(w, fine, 1)
+        self.fine1 = nn.Conv3d(fine + inputs, fine, 3, padding=1)
         self.fine_norm = Modulated(fine, style)
         self.fine2 = nn.Conv3d(fine, fine, 3, padding=1)
         self.out_norm = Modulated(fine, style)
@@ -110,15 +110,14 @@ class Translator(nn.Module):
         x = functional.pad(x, [n for s in reversed(size) for n in (0, -s % STRIDE)])
         if style is None:
             style = x.new_zeros(x.shape[0], self.style)
-        x = self.enter(x)
-        a = self.at_half(self.stem(x), style, _noise(x, 2, noise))
+        a = self.at_half(self.stem(self.enter(x)), style, _noise(x, 2, noise))
         b = self.at_quarter(self.down1(a), style, _noise(x, 4, noise))
         c = self.down2(b)
         for block in self.at_eighth:
             c = block(c, style, _noise(x, 8, noise))
         b = self.up_quarter(self.merge1(torch.cat([_double(c), b], 1)), style, _noise(x, 4, noise))
         a = self.up_half(self.merge2(torch.cat([_double(b), a], 1)), style, _noise(x, 2, noise))
-        fine = torch.cat([_shuffle(self.to_fine(a)), x], 1)
+        fine = torch.cat([_double(self.to_fine(a)), x], 1)
         fine = self.fine_norm(self.fine1(fine), style, _noise(x, 1, noise))
         fine = self.out_norm(self.fine2(fine), style, _noise(x, 1, noise))
         result: Tensor = self.out(fine)
@@ -209,22 +208,6 @@ def _patch_critic(channels: int, width: int) -> nn.ModuleList:
 
 def _double(x: Tensor) -> Tensor:
     return functional.interpolate(x, scale_factor=2, mode="trilinear", align_corners=False)
-
-
-def _even(convolution: nn.Conv3d) -> nn.Conv3d:
-    """Let the eight voxels that `_shuffle` makes of one start alike, or chequers stay (arXiv 1707.02937)."""
-    with torch.no_grad():
-        convolution.weight.copy_(convolution.weight[::8].repeat_interleave(8, 0))
-        if convolution.bias is not None:
-            convolution.bias.copy_(convolution.bias[::8].repeat_interleave(8, 0))
-    return convolution
-
-
-def _shuffle(x: Tensor) -> Tensor:
-    """Turn 8·C channels into C channels of twice the resolution (Shi et al. 2016, arXiv 1609.05158)."""
-    batch, channels, *size = x.shape
-    x = x.reshape(batch, channels // 8, 2, 2, 2, *size)
-    return x.permute(0, 1, 5, 2, 6, 3, 7, 4).reshape(batch, channels // 8, *(2 * n for n in size))
 
 
 def _noise(x: Tensor, stride: int, source: torch.Generator | None) -> Tensor | None:

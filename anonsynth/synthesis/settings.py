@@ -34,9 +34,10 @@ class TrainSettings(_Frozen):
         prior: Label prior; `auto` takes the first that fits the cohort and the policy allows.
         width: Channels of the generator at half resolution.
         style: Length of the style code.
-        rate: Adam's learning rate for the generator at the start, a third of it for the discriminator; both fall to a
-            tenth over the run along a cosine.
-        l1_weight: Weight of the reconstruction loss.
+        rate: Adam's learning rate for the generator at the start, a third of it for the discriminator and ten times
+            as much for the tissues' mean intensities and grain; all fall to a tenth over the run along a cosine.
+        l1_weight: Weight of the reconstruction loss, once for the painted and once for the finished image.
+        grain_weight: Weight of the loss that matches each tissue's grain.
         matching_weight: Weight of the feature-matching loss.
         kl_weight: Weight of the style code's divergence from a standard normal.
         crop_voxels: Largest crop seen in a step; larger grids are trained in crops with their coordinates.
@@ -50,13 +51,14 @@ class TrainSettings(_Frozen):
     seed: int = Field(default=0, ge=0)
     prior: PriorChoice = PriorChoice.AUTO
     width: int = Field(default=24, ge=8, multiple_of=8)
-    style: int = Field(default=16, ge=1)
-    rate: float = Field(default=3e-3, gt=0)
-    l1_weight: float = Field(default=60.0, ge=0)
+    style: int = Field(default=8, ge=1)
+    rate: float = Field(default=1e-3, gt=0)
+    l1_weight: float = Field(default=40.0, ge=0)
+    grain_weight: float = Field(default=100.0, ge=0)
     matching_weight: float = Field(default=10.0, ge=0)
-    kl_weight: float = Field(default=0.05, ge=0)
-    crop_voxels: int = Field(default=65_536, ge=4096)
-    ema_decay: float = Field(default=0.995, ge=0, lt=1)
+    kl_weight: float = Field(default=0.2, ge=0)
+    crop_voxels: int = Field(default=102_400, ge=4096)
+    ema_decay: float = Field(default=0.99, ge=0, lt=1)
 
 
 class PerformanceSettings(_Frozen):

@@ -1,0 +1,109 @@
+"""The generator of label → MRI: tissues painted from a table, then corrected by a network.
+
+Most of an MRI contrast can be said in one number a tissue and modality. A network that has to find these numbers by
+itself spends most of a short training on them; so they stand in a table that the style code shifts. The table learns
+from reconstruction alone, where no discriminator can pull it about, and the network starts from a painted image.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from anonsynth.synthesis.networks import Translator
+
+__all__ = ["DARKEST", "Grain", "PaintedTranslator", "Painter"]
+
+GAIN = 5.0
+"""Adam moves a weight by the learning rate only; this lets the table reach black and white in a hundred steps."""
+DARKEST = 0.005
+"""Painted intensities stay this far from 0 and 1, where a logit would be infinite."""
+
+
+class Painter(nn.Module):
+    """Paint each class in the intensity that the style gives it, softened by partial volume.
+
+    Args:
+        classes: Channels of the one-hot class map.
+        modalities: Channels out.
+        style: Length of the style code.
+    """
+
+    def __init__(self, classes: int, modalities: int, *, style: int) -> None:
+        super().__init__()
+        # The mean colour apart from what the style changes: it is learnt first, so that no style code has to hold it.
+        self.colour = nn.Parameter(torch.zeros(modalities, classes))
+        self.shift = nn.Linear(style, modalities * classes, bias=False)
+        self.softness = nn.Parameter(torch.zeros(modalities, 1, 1, 1))
+        nn.init.zeros_(self.shift.weight)
+
+    def forward(self, one_hot: Tensor, style: Tensor) -> Tensor:
+        """Paint (B, K, X, Y, Z) in styles (B, S); return intensities (B, C, X, Y, Z) in (0, 1).
+
+        A voxel on a boundary holds some of each tissue, so its intensity is a mean of theirs: a learnt mixture of the
+        voxel's own colour and the mean over its 3×3×3 neighbours, in intensities and not in logits.
+        """
+        colours = (GAIN * (self.colour + self.shift(style).view(-1, *self.colour.shape))).sigmoid()
+        painted = torch.einsum("bck,bkxyz->bcxyz", colours, one_hot)
+        around: Tensor = functional.avg_pool3d(painted, 3, stride=1, padding=1, count_include_pad=False)
+        share = self.softness.sigmoid()
+        softened: Tensor = painted * (1 - share) + around * share
+        return softened
+
+
+class Grain(nn.Module):
+    """Noise of a strength that belongs to each class and modality: fine from voxel to voxel, and coarse over three.
+
+    A network asked for texture makes stripes; noise of the right strength is what a scanner adds.
+
+    Args:
+        classes: Channels of the one-hot class map.
+        modalities: Channels out.
+    """
+
+    def __init__(self, classes: int, modalities: int) -> None:
+        super().__init__()
+        self.strength = nn.Parameter(torch.full((2, modalities, classes), 0.01))
+
+    def forward(self, one_hot: Tensor, source: torch.Generator) -> Tensor:
+        """Draw noise (B, C, X, Y, Z) for (B, K, X, Y, Z), in units of intensity."""
+        batch, _, *size = one_hot.shape
+        # Drawn on the CPU so that a seed gives the same scan on every device.
+        drawn = torch.randn(2, batch, self.strength.shape[1], *size, generator=source).to(one_hot)
+        fine, coarse = drawn[0], functional.avg_pool3d(drawn[1], 3, stride=1, padding=1) * 27**0.5
+        of_fine, of_coarse = torch.einsum("sck,bkxyz->sbcxyz", self.strength.abs(), one_hot)
+        noise: Tensor = of_fine * fine + of_coarse * coarse
+        return noise
+
+
+class PaintedTranslator(nn.Module):
+    """A painter, a translator that corrects it in logits, and grain: (B, K + 3, X, Y, Z) → (B, C, X, Y, Z) in (0, 1).
+
+    Args:
+        classes: Channels of the one-hot class map; three coordinates follow it.
+        modalities: Channels out.
+        width: Channels of the translator at half resolution.
+        style: Length of the style code.
+    """
+
+    def __init__(self, classes: int, modalities: int, *, width: int, style: int) -> None:
+        super().__init__()
+        self.classes = classes
+        self.painter = Painter(classes, modalities, style=style)
+        self.grain = Grain(classes, modalities)
+        self.translator = Translator(classes + 3 + modalities, modalities, width=width, style=style)
+        # The first picture is the painted one.
+        for last in self.translator.out.parameters():
+            nn.init.zeros_(last)
+
+    def forward(self, condition: Tensor, style: Tensor, noise: torch.Generator) -> Tensor:
+        """Write images for `condition` (B, K + 3, X, Y, Z) in styles (B, S), with noise from `noise`."""
+        one_hot = condition[:, : self.classes]
+        # Detached: only its own reconstruction loss teaches the painter.
+        painted = self.painter(one_hot, style).detach()
+        correction = self.translator(torch.cat([condition, painted - 0.5], 1), style, noise)
+        # The translator does not see the grain, or it would learn to take it away again.
+        grainy = painted + self.grain(one_hot, noise)
+        image: Tensor = (grainy.clamp(DARKEST, 1 - DARKEST).logit() + correction).sigmoid()
+        return image
