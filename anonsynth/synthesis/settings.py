@@ -53,10 +53,10 @@ class TrainSettings(_Frozen):
     width: int = Field(default=24, ge=8, multiple_of=8)
     style: int = Field(default=8, ge=1)
     rate: float = Field(default=1e-3, gt=0)
-    l1_weight: float = Field(default=40.0, ge=0)
+    l1_weight: float = Field(default=30.0, ge=0)
     grain_weight: float = Field(default=100.0, ge=0)
     matching_weight: float = Field(default=10.0, ge=0)
-    kl_weight: float = Field(default=0.2, ge=0)
+    kl_weight: float = Field(default=0.1, ge=0)
     crop_voxels: int = Field(default=102_400, ge=4096)
     ema_decay: float = Field(default=0.99, ge=0, lt=1)
 
