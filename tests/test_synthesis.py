@@ -296,7 +296,7 @@ def test_grain_is_told_from_smoothness_tissue_by_tissue() -> None:
     flat = torch.full((1, 1, 16, 16, 16), 0.5)
     same = grain_difference(flat + noise[0], flat + noise[1], one_hot)
     smooth = grain_difference(flat + noise[0], flat, one_hot)
-    assert same < 0.05 * smooth
+    assert same < 0.1 * smooth
     # The same amount of noise in the other tissue is no match.
     left, right = (noise[0] * (classes == k)[:, None] for k in (0, 1))
     assert grain_difference(flat + left, flat + right, one_hot) > 0.5 * smooth
