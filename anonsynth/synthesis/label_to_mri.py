@@ -136,7 +136,8 @@ def train_label_to_mri(
             painted = painter(one_hot, style)
             losses["paint"] = masked_l1(batch.image, painted, batch.known)
             losses |= {"l1": masked_l1(batch.image, fake, batch.known), "style": divergence}
-            losses["grain"] = grain_difference(batch.image, fake, one_hot)
+            grainy = painted.detach() + grain(one_hot, noise)
+            losses["grain"] = grain_difference(batch.image, grainy * batch.known, one_hot)
             loss = loss + settings.l1_weight * (losses["l1"] + losses["paint"]) + settings.kl_weight * losses["style"]
             loss = loss + settings.grain_weight * losses["grain"]
 

@@ -53,9 +53,9 @@ class Painter(nn.Module):
 
 
 class Grain(nn.Module):
-    """Noise of a strength that belongs to each class and modality: fine from voxel to voxel, and coarse over three.
+    """Noise from voxel to voxel, of a strength that belongs to each class and modality.
 
-    A network asked for texture makes stripes; noise of the right strength is what a scanner adds.
+    A network asked for noise makes stripes; this is what a scanner adds.
 
     Args:
         classes: Channels of the one-hot class map.
@@ -64,17 +64,14 @@ class Grain(nn.Module):
 
     def __init__(self, classes: int, modalities: int) -> None:
         super().__init__()
-        self.strength = nn.Parameter(torch.full((2, modalities, classes), 0.01))
+        self.strength = nn.Parameter(torch.full((modalities, classes), 0.01))
 
     def forward(self, one_hot: Tensor, source: torch.Generator) -> Tensor:
         """Draw noise (B, C, X, Y, Z) for (B, K, X, Y, Z), in units of intensity."""
         batch, _, *size = one_hot.shape
         # Drawn on the CPU so that a seed gives the same scan on every device.
-        drawn = torch.randn(2, batch, self.strength.shape[1], *size, generator=source).to(one_hot)
-        fine, coarse = drawn[0], functional.avg_pool3d(drawn[1], 3, stride=1, padding=1) * 27**0.5
-        of_fine, of_coarse = torch.einsum("sck,bkxyz->sbcxyz", self.strength.abs(), one_hot)
-        noise: Tensor = of_fine * fine + of_coarse * coarse
-        return noise
+        noise = torch.randn(batch, len(self.strength), *size, generator=source).to(one_hot)
+        return noise * torch.einsum("ck,bkxyz->bcxyz", self.strength.abs(), one_hot)
 
 
 class PaintedTranslator(nn.Module):
@@ -100,10 +97,10 @@ class PaintedTranslator(nn.Module):
     def forward(self, condition: Tensor, style: Tensor, noise: torch.Generator) -> Tensor:
         """Write images for `condition` (B, K + 3, X, Y, Z) in styles (B, S), with noise from `noise`."""
         one_hot = condition[:, : self.classes]
-        # Detached: only its own reconstruction loss teaches the painter.
-        painted = self.painter(one_hot, style).detach()
+        with torch.no_grad():  # only their own losses teach the painter and the grain
+            painted = self.painter(one_hot, style)
+            grain = self.grain(one_hot, noise)
         correction = self.translator(torch.cat([condition, painted - 0.5], 1), style, noise)
         # The translator does not see the grain, or it would learn to take it away again.
-        grainy = painted + self.grain(one_hot, noise)
-        image: Tensor = (grainy.clamp(DARKEST, 1 - DARKEST).logit() + correction).sigmoid()
+        image: Tensor = ((painted + grain).clamp(DARKEST, 1 - DARKEST).logit() + correction).sigmoid()
         return image

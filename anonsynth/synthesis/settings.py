@@ -44,7 +44,7 @@ class TrainSettings(_Frozen):
         ema_decay: Decay of the running mean of the weights that generation uses.
     """
 
-    steps: int = Field(default=600, ge=1)
+    steps: int = Field(default=500, ge=1)
     label_steps: int = Field(default=400, ge=1)
     simulated_people: int = Field(default=32, ge=1)
     batch: int = Field(default=2, ge=1)
@@ -56,8 +56,8 @@ class TrainSettings(_Frozen):
     l1_weight: float = Field(default=30.0, ge=0)
     grain_weight: float = Field(default=100.0, ge=0)
     matching_weight: float = Field(default=10.0, ge=0)
-    kl_weight: float = Field(default=0.1, ge=0)
-    crop_voxels: int = Field(default=102_400, ge=4096)
+    kl_weight: float = Field(default=0.03, ge=0)
+    crop_voxels: int = Field(default=65_536, ge=4096)
     ema_decay: float = Field(default=0.99, ge=0, lt=1)
 
 

@@ -8,14 +8,14 @@ import typer
 
 from anonsynth.cli.output import emit, progress, say
 
-EXAMPLE = "Example: anonsynth train cohort --out model --steps 600"
+EXAMPLE = "Example: anonsynth train cohort --out model --steps 500"
 
 
 def command(
     cohort: Path = typer.Argument(help="Folder that `anonsynth ingest` wrote."),
     out: Path = typer.Option(..., "--out", help="Folder of the model."),
     policy: str = typer.Option("internal", "--policy", help="A shipped policy or a YAML file."),
-    steps: int = typer.Option(600, "--steps", min=1, help="Optimisation steps of label → MRI."),
+    steps: int = typer.Option(500, "--steps", min=1, help="Optimisation steps of label → MRI."),
     label_steps: int = typer.Option(
         400, "--label-steps", min=1, help="Optimisation steps of MRI → label, where anatomy has to be filled in."
     ),
