@@ -57,7 +57,8 @@ def test_the_loop_learns(tiny_cohort: Cohort, tmp_path: Path) -> None:
 def test_a_model_folder_holds_what_it_promises(tiny_model: Path) -> None:
     info = open_model(tiny_model)
     assert info.guarantee == "no guarantee"
-    assert sha256_file(tiny_model / "generator.safetensors") == info.generator_sha256
+    assert set(info.weights_sha256) >= {"generator.safetensors", "style.safetensors"}
+    assert all(sha256_file(tiny_model / name) == digest for name, digest in info.weights_sha256.items())
     assert (tiny_model / "training.png").stat().st_size > 5000
     assert "No guarantee" in (tiny_model / "model_card.md").read_text("utf-8")
     assert not (tiny_model / "resume.safetensors").exists()
@@ -95,7 +96,7 @@ def test_killed_and_resumed_gives_the_same_weights(tiny_cohort: Cohort, tiny_mod
     with pytest.raises(InputError, match="unfinished"):
         open_model(out)
     subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
-    assert open_model(out).generator_sha256 == open_model(tiny_model).generator_sha256
+    assert open_model(out).weights_sha256 == open_model(tiny_model).weights_sha256
 
 
 def test_finished_training_returns_at_once_and_other_settings_are_refused(
@@ -177,12 +178,13 @@ def test_generation_is_a_function_of_seed_and_index(tiny_model: Path) -> None:
     assert first[0].scans[0].image.max() <= 1
 
 
-def test_changed_weights_are_noticed(tiny_model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["generator.safetensors", "style.safetensors"])
+def test_changed_weights_are_noticed(tiny_model: Path, tmp_path: Path, name: str) -> None:
     for path in tiny_model.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
-    weights = bytearray((tmp_path / "generator.safetensors").read_bytes())
+    weights = bytearray((tmp_path / name).read_bytes())
     weights[-1] ^= 1
-    (tmp_path / "generator.safetensors").write_bytes(weights)
+    (tmp_path / name).write_bytes(weights)
     with pytest.raises(InputError, match="not those"):
         next(iter(generate_patients(tmp_path, [1], styles=1, seed=0)))
 

@@ -43,7 +43,7 @@ def generate(settings: GenerateSettings, progress: Progress, *, device: str = "a
         "styles": settings.styles,
         "seed": settings.seed,
         "model_sha256": sha256_file(settings.model / MODEL_FILE),
-        "generator_sha256": info.generator_sha256,
+        "weights_sha256": info.weights_sha256,
         "label_prior": info.source.prior.value,
         "guarantee": info.guarantee.value,
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from anonsynth.anatomy.priors import Guarantee
 from anonsynth.cohort.model import CohortInfo
-from anonsynth.synthesis.model import ModelInfo
+from anonsynth.synthesis.model import GENERATOR_FILE, ModelInfo
 
 __all__ = ["model_card"]
 
@@ -31,7 +31,7 @@ trained by anonsynth {info.anonsynth}.
 ## Training
 
 - {settings.steps} steps of {settings.batch} scans, seed {settings.seed}, {info.seconds:.0f} s on {info.machine}.
-- Settings: SHA-256 `{info.settings_sha256}`; weights: SHA-256 `{info.generator_sha256}`.
+- Settings: SHA-256 `{info.settings_sha256}`; generator: SHA-256 `{info.weights_sha256[GENERATOR_FILE]}`.
 
 ## Privacy statement
 

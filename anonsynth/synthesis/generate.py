@@ -10,14 +10,12 @@ import numpy as np
 import torch
 
 from anonsynth.cohort.geometry import FloatVolume, LabelVolume
-from anonsynth.errors import InputError
-from anonsynth.files import sha256_file
 from anonsynth.seeds import stream, stream_seed
 from anonsynth.synthesis.checkpoint import load_weights
 from anonsynth.synthesis.device import pick_device
 from anonsynth.synthesis.label_source import open_prior
 from anonsynth.synthesis.label_to_mri import render
-from anonsynth.synthesis.model import GENERATOR_FILE, ModelInfo, open_model
+from anonsynth.synthesis.model import GENERATOR_FILE, ModelInfo, check_weights, open_model
 from anonsynth.synthesis.painter import PaintedTranslator
 from anonsynth.synthesis.style import STYLE_FILE, StyleDistribution, load_style
 from anonsynth.synthesis.vocabulary import coordinates
@@ -71,8 +69,7 @@ def generate_patients(
         InputError: If the model is unfinished, or its weights are not those its card names.
     """
     info = open_model(model_folder)
-    if sha256_file(model_folder / GENERATOR_FILE) != info.generator_sha256:
-        raise InputError("the generator's weights are not those that model.json names", remedy="train the model again")
+    check_weights(model_folder, info)
     device = pick_device(device_name)
     generator = _generator(info, model_folder, device)
     prior = open_prior(info.source, info.grid.grid, model_folder)

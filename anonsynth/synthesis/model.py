@@ -20,12 +20,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from anonsynth.anatomy.priors import Guarantee
 from anonsynth.cohort.model import GridInfo
 from anonsynth.errors import InputError
-from anonsynth.files import UNFINISHED, read_json
+from anonsynth.files import UNFINISHED, read_json, sha256_file
 from anonsynth.privacy.price import Price
-from anonsynth.synthesis.label_source import LabelSource
+from anonsynth.synthesis.label_source import SHAPE_FILE, LabelSource
 from anonsynth.synthesis.settings import TrainSettings
+from anonsynth.synthesis.style import STYLE_FILE
 
-__all__ = ["GENERATOR_FILE", "MODEL_FILE", "ModelInfo", "open_model"]
+__all__ = ["GENERATOR_FILE", "MODEL_FILE", "ModelInfo", "check_weights", "hash_weights", "open_model"]
 
 MODEL_FILE = "model.json"
 GENERATOR_FILE = "generator.safetensors"
@@ -39,7 +40,7 @@ class ModelInfo(BaseModel):
         unprotected: What was read from private data without a mechanism, in words.
         prices: What a guarantee would have cost; informative.
         cohort_sha256: Hash of the cohort's tables that the model was trained on.
-        generator_sha256: Hash of the generator's weights.
+        weights_sha256: Hash of every file that generation reads: generator, styles, the shape prior if there is one.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
@@ -58,9 +59,21 @@ class ModelInfo(BaseModel):
     scans: int
     prices: tuple[Price, ...]
     cohort_sha256: str
-    generator_sha256: str
+    weights_sha256: dict[str, str]
     seconds: float
     machine: str
+
+
+def hash_weights(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of every file in a model's folder that generation reads, by its name."""
+    files = (folder / name for name in (GENERATOR_FILE, STYLE_FILE, SHAPE_FILE))
+    return {path.name: sha256_file(path) for path in files if path.exists()}
+
+
+def check_weights(folder: Path, info: ModelInfo) -> None:
+    """Raise InputError if a file that generation reads is not the one that `model.json` names."""
+    if hash_weights(folder) != info.weights_sha256:
+        raise InputError("the model's weights are not those that model.json names", remedy="train the model again")
 
 
 def open_model(folder: Path) -> ModelInfo:

@@ -37,7 +37,7 @@ from anonsynth.synthesis.data import ScanSampler, crop_shape
 from anonsynth.synthesis.device import pick_device
 from anonsynth.synthesis.label_source import LabelSource, choose_label_source, open_prior
 from anonsynth.synthesis.label_to_mri import LabelToMRI, render, train_label_to_mri
-from anonsynth.synthesis.model import GENERATOR_FILE, MODEL_FILE, ModelInfo
+from anonsynth.synthesis.model import GENERATOR_FILE, MODEL_FILE, ModelInfo, hash_weights
 from anonsynth.synthesis.mri_to_label import MRIToLabel, OneModality, train_mri_to_label
 from anonsynth.synthesis.picture import training_picture
 from anonsynth.synthesis.preparation import LABEL_NET_FILE, prepare_class_maps, usable_records
@@ -120,7 +120,7 @@ def train(
         scans=len(records),
         prices=_prices(networks, records, settings),
         cohort_sha256=sha256_file(cohort.folder / "scans.tsv"),
-        generator_sha256=sha256_file(out / GENERATOR_FILE),
+        weights_sha256=hash_weights(out),
         seconds=round(time.monotonic() - started, 1),
         machine=f"{platform.machine()}, {torch.get_num_threads()} threads, {device.type}, torch {torch.__version__}",
     )
