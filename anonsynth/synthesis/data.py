@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 import nibabel as nib
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -34,16 +35,18 @@ class Batch:
         known: (B, C, X, Y, Z) float32, 0 where the modality was not acquired or outside the field of view.
         classes: (B, X, Y, Z) uint8 class maps.
         place: (B, 3, X, Y, Z) float32 coordinates of the voxels in the whole grid, −1 to 1.
+        style: (B, S) float32 style codes; S is 0 where none were measured.
     """
 
     image: Tensor
     known: Tensor
     classes: Tensor
     place: Tensor
+    style: Tensor
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on a device."""
-        return Batch(*(t.to(device) for t in (self.image, self.known, self.classes, self.place)))
+        return Batch(*(t.to(device) for t in (self.image, self.known, self.classes, self.place, self.style)))
 
 
 class BatchSource(Protocol):
@@ -65,6 +68,7 @@ class ScanSampler:
         size: Scans in a batch.
         crop: Voxels of a crop.
         seed: Where the randomness comes from.
+        styles: Style code (S,) of each scan by its name; none if empty.
     """
 
     cohort: Cohort
@@ -73,6 +77,7 @@ class ScanSampler:
     size: int
     crop: Shape
     seed: int
+    styles: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)
 
     def batch(self, step: int) -> Batch:
         """Return the batch of `step`: patients are drawn first, so one with many scans counts no more than others."""
@@ -83,10 +88,9 @@ class ScanSampler:
         for index in chosen:
             scans = [record for record in self.records if record.patient == patients[index]]
             items.append(self._item(scans[int(rng.integers(len(scans)))], rng))
-        image, known, classes, place = (torch.stack(parts) for parts in zip(*items, strict=True))
-        return Batch(image, known, classes, place)
+        return Batch(*(torch.stack(parts) for parts in zip(*items, strict=True)))
 
-    def _item(self, record: ScanRecord, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _item(self, record: ScanRecord, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         scan = self.cohort.load(record)
         classes = read_class_map(self.class_maps, record.scan)
         shape = self.cohort.info.grid.shape
@@ -100,6 +104,7 @@ class ScanSampler:
             torch.from_numpy(known.astype(np.float32)),
             torch.from_numpy(cut),
             coordinates(shape)[(slice(None), *box)].contiguous(),
+            torch.from_numpy(self.styles.get(record.scan, np.zeros(0, np.float32))),
         )
 
 

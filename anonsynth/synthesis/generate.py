@@ -17,7 +17,7 @@ from anonsynth.synthesis.label_source import open_prior
 from anonsynth.synthesis.label_to_mri import render
 from anonsynth.synthesis.model import GENERATOR_FILE, ModelInfo, check_weights, open_model
 from anonsynth.synthesis.painter import PaintedTranslator
-from anonsynth.synthesis.style import STYLE_FILE, StyleDistribution, load_style
+from anonsynth.synthesis.style import draw_style
 from anonsynth.synthesis.vocabulary import coordinates
 
 __all__ = ["GeneratedScan", "SubstitutePatient", "generate_patients"]
@@ -73,13 +73,12 @@ def generate_patients(
     device = pick_device(device_name)
     generator = _generator(info, model_folder, device)
     prior = open_prior(info.source, info.grid.grid, model_folder)
-    styles_of = load_style(model_folder / STYLE_FILE)
     place = coordinates(info.grid.shape)[None].to(device)
     for index in indices:
         drawn = prior.draw(stream(seed, "label map", index))
         classes = torch.from_numpy(np.ascontiguousarray(drawn.label))[None].to(device)
         scans = tuple(
-            _scan(generator, classes, place, info, styles_of, stream_seed(seed, "style", index, number))
+            _scan(generator, classes, place, info, stream_seed(seed, "style", index, number))
             for number in range(1, styles + 1)
         )
         yield SubstitutePatient(index, info.source.vocabulary.label_map(drawn.label), drawn.recipe, scans)
@@ -91,11 +90,10 @@ def _scan(
     classes: torch.Tensor,
     place: torch.Tensor,
     info: ModelInfo,
-    styles: StyleDistribution,
     style_seed: int,
 ) -> GeneratedScan:
     noise = torch.Generator().manual_seed(style_seed)
-    style = styles.draw(noise).to(place)
+    style = draw_style(info.settings.style, noise).to(place)
     image = render(generator, classes, place, style, info.source.vocabulary, noise)[0]
     return GeneratedScan(image.cpu().numpy().astype(np.float32), style_seed)
 

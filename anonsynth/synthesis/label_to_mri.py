@@ -14,18 +14,18 @@ from torch import Tensor, nn
 from anonsynth.progress import Progress
 from anonsynth.seeds import stream_seed
 from anonsynth.synthesis.checkpoint import load_checkpoint, save_checkpoint, update_mean
-from anonsynth.synthesis.data import Batch, BatchSource, prefetched
+from anonsynth.synthesis.data import BatchSource, prefetched
 from anonsynth.synthesis.losses import (
     critic_hinge,
     feature_matching,
     generator_hinge,
     grain_difference,
     masked_l1,
-    style_divergence,
 )
-from anonsynth.synthesis.networks import Discriminator, StyleEncoder
+from anonsynth.synthesis.networks import Discriminator
 from anonsynth.synthesis.painter import PaintedTranslator
 from anonsynth.synthesis.settings import PerformanceSettings, TrainSettings
+from anonsynth.synthesis.style import StyleSpace, draw_style
 from anonsynth.synthesis.vocabulary import Vocabulary, condition_tensor
 
 __all__ = ["LabelToMRI", "render", "train_label_to_mri"]
@@ -34,7 +34,7 @@ HISTORY_EVERY = 10
 JUDGE_PACE = 1 / 3
 """The discriminator's learning rate as a share of the generator's; quicker, it wins before there is a picture."""
 QUICK_PACE = 10.0
-"""The learning rate of mean colours and grain: they are few, and everything else rests on them."""
+"""The learning rate of softness and grain: they are few, and the rest is built on them."""
 WARM_UP_SHARE = 0.1
 """Share of the steps before the discriminator joins: a picture that is grey all over is no match for it."""
 
@@ -45,7 +45,6 @@ class LabelToMRI:
 
     generator: PaintedTranslator
     mean: PaintedTranslator
-    encoder: StyleEncoder
     critic: Discriminator
 
     @classmethod
@@ -54,13 +53,17 @@ class LabelToMRI:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(stream_seed(settings.seed, "weights"))
             generator = PaintedTranslator(vocabulary.classes, modalities, width=settings.width, style=settings.style)
-            encoder = StyleEncoder(modalities, width=settings.width, style=settings.style)
             critic = Discriminator(vocabulary.channels, modalities, width=settings.width)
-        return cls(generator, copy.deepcopy(generator).requires_grad_(False), encoder, critic)
+        return cls(generator, copy.deepcopy(generator).requires_grad_(False), critic)
+
+    def take(self, styles: StyleSpace) -> None:
+        """Let both generators paint in the measured colours."""
+        self.generator.painter.take(styles)
+        self.mean.painter.take(styles)
 
     def parts(self) -> dict[str, nn.Module]:
         """Name every network, for checkpoints."""
-        return {"generator": self.generator, "mean": self.mean, "encoder": self.encoder, "critic": self.critic}
+        return {"generator": self.generator, "mean": self.mean, "critic": self.critic}
 
 
 def render(
@@ -100,14 +103,13 @@ def train_label_to_mri(
 ) -> list[dict[str, float]]:
     """Train for `settings.steps` steps, going on from `checkpoint` where there is one; return the losses.
 
-    Even steps reconstruct a scan from its label map and its own inferred style; odd steps take another patient's style,
+    Even steps reconstruct a scan from its label map and its own style; odd steps take another patient's style,
     so that the discriminator judges label maps and styles that do not belong together, as they will be generated.
     """
     for part in networks.parts().values():
         part.to(device)
     painter, grain = networks.generator.painter, networks.generator.grain
-    slow = [*networks.generator.translator.parameters(), *networks.encoder.parameters(), *painter.shift.parameters()]
-    quick = [painter.colour, painter.softness, grain.strength]
+    slow, quick = list(networks.generator.translator.parameters()), [painter.softness, grain.strength]
     writer = torch.optim.Adam([{"params": slow}, {"params": quick}], betas=(0.5, 0.99))
     judge = torch.optim.Adam(networks.critic.parameters(), betas=(0.5, 0.99))
     optimisers: dict[str, torch.optim.Optimizer] = {"writer": writer, "judge": judge}
@@ -126,7 +128,7 @@ def train_label_to_mri(
         # 1. Write a scan for every label map of the batch.
         warm = step < WARM_UP_SHARE * settings.steps
         reconstructing = warm or step % 2 == 0
-        style, divergence = _style(networks.encoder, batch, settings.style, noise, own=reconstructing)
+        style = batch.style if reconstructing else _other_style(batch.style, noise)
         fake = render(networks.generator, batch.classes, batch.place, style, vocabulary, noise) * batch.known
 
         losses: dict[str, Tensor] = {}
@@ -135,11 +137,10 @@ def train_label_to_mri(
             one_hot = condition[:, : vocabulary.classes]
             painted = painter(one_hot, style)
             losses["paint"] = masked_l1(batch.image, painted, batch.known)
-            losses |= {"l1": masked_l1(batch.image, fake, batch.known), "style": divergence}
+            losses["l1"] = masked_l1(batch.image, fake, batch.known)
             grainy = painted.detach() + grain(one_hot, noise)
             losses["grain"] = grain_difference(batch.image, grainy * batch.known, one_hot)
-            loss = loss + settings.l1_weight * (losses["l1"] + losses["paint"]) + settings.kl_weight * losses["style"]
-            loss = loss + settings.grain_weight * losses["grain"]
+            loss = settings.l1_weight * (losses["l1"] + losses["paint"]) + settings.grain_weight * losses["grain"]
 
         if not warm:
             # 2. Teach the discriminator to tell it from the real one. It sees both through the same random contrast,
@@ -177,17 +178,11 @@ def train_label_to_mri(
     return history
 
 
-def _style(
-    encoder: StyleEncoder, batch: Batch, length: int, noise: torch.Generator, *, own: bool
-) -> tuple[Tensor, Tensor]:
-    """Return style codes (B, S), each scan's own or another's, and their divergence from the normal."""
-    drawn = torch.randn(batch.image.shape[0], length, generator=noise).to(batch.image)
-    mean, log_variance = encoder(batch.image, batch.known)
-    inferred = mean + (0.5 * log_variance).exp() * drawn
-    if own:
-        return inferred, style_divergence(mean, log_variance)
-    # Another patient's style, or a drawn one where the batch holds a single patient.
-    return (inferred.detach().roll(1, 0) if len(inferred) > 1 else drawn), batch.image.new_zeros(())
+def _other_style(style: Tensor, noise: torch.Generator) -> Tensor:
+    """Return another patient's style for each scan (B, S), or a drawn one where the batch holds a single patient."""
+    if len(style) > 1:
+        return style.roll(1, 0)
+    return draw_style(style.shape[1], noise).to(style)
 
 
 def _same_contrast(real: Tensor, fake: Tensor, known: Tensor, noise: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,6 @@ __all__ = [
     "grain_difference",
     "masked_l1",
     "segmentation_loss",
-    "style_divergence",
 ]
 
 
@@ -70,11 +69,6 @@ def _grain(image: Tensor, one_hot: Tensor) -> Tensor:
         image = (low - 2 * middle + high) / 6**0.5
     inner = one_hot[:, :, 1:-1, 1:-1, 1:-1]
     return torch.einsum("bcxyz,bkxyz->bck", image.abs(), inner) / inner.sum((2, 3, 4)).clamp_min(1)[:, None]
-
-
-def style_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """Kullback–Leibler divergence of the inferred style (B, S) from a standard normal, in nats a scan."""
-    return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1).mean()
 
 
 def segmentation_loss(logits: Tensor, classes: Tensor) -> Tensor:

@@ -1,8 +1,7 @@
 """A trained model's folder: what is in it, and the card that says what it is.
 
     MODEL/model.json                   ModelInfo
-    MODEL/generator.safetensors        label → MRI, running mean of the weights
-    MODEL/style.safetensors            distribution of style codes
+    MODEL/generator.safetensors        label → MRI: running mean of the weights, colours
     MODEL/mri_to_label.safetensors     where anatomy was filled in; trained on public anatomy only
     MODEL/shape_prior.safetensors      where the prior is a shape model; no guarantee
     MODEL/model_card.md                for people
@@ -24,7 +23,6 @@ from anonsynth.files import UNFINISHED, read_json, sha256_file
 from anonsynth.privacy.price import Price
 from anonsynth.synthesis.label_source import SHAPE_FILE, LabelSource
 from anonsynth.synthesis.settings import TrainSettings
-from anonsynth.synthesis.style import STYLE_FILE
 
 __all__ = ["GENERATOR_FILE", "MODEL_FILE", "ModelInfo", "check_weights", "hash_weights", "open_model"]
 
@@ -40,7 +38,7 @@ class ModelInfo(BaseModel):
         unprotected: What was read from private data without a mechanism, in words.
         prices: What a guarantee would have cost; informative.
         cohort_sha256: Hash of the cohort's tables that the model was trained on.
-        weights_sha256: Hash of every file that generation reads: generator, styles, the shape prior if there is one.
+        weights_sha256: Hash of every file that generation reads: the generator, the shape prior if there is one.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
@@ -66,7 +64,7 @@ class ModelInfo(BaseModel):
 
 def hash_weights(folder: Path) -> dict[str, str]:
     """Return the SHA-256 of every file in a model's folder that generation reads, by its name."""
-    files = (folder / name for name in (GENERATOR_FILE, STYLE_FILE, SHAPE_FILE))
+    files = (folder / name for name in (GENERATOR_FILE, SHAPE_FILE))
     return {path.name: sha256_file(path) for path in files if path.exists()}
 
 

@@ -1,10 +1,10 @@
-"""The networks of the conditional GAN: one translator used in both directions, a style encoder, a discriminator.
+"""The networks of the conditional GAN: one translator used in both directions, and a discriminator.
 
 After Shin et al. 2018 (arXiv 1807.10225), who used one image-to-image GAN (Isola et al. 2017, arXiv 1611.07004) for
 MRI → label and label → MRI, with what has been learnt since: group norm instead of batch norm, so that no patient's
-statistics reach another's output; style by feature-wise affine modulation (Perez et al. 2018, arXiv 1709.07871) of a
-code that an encoder infers during training (Zhu et al. 2017, arXiv 1711.11586); noise at every scale (Karras et al.
-2019, arXiv 1812.04948); spectral norm in the discriminator (Miyato et al. 2018, arXiv 1802.05957).
+statistics reach another's output; style by feature-wise affine modulation (Perez et al. 2018, arXiv 1709.07871); noise
+at every scale (Karras et al. 2019, arXiv 1812.04948); spectral norm in the discriminator (Miyato et al. 2018, arXiv
+1802.05957).
 
 Most of the work is done at half resolution; only two thin layers see every voxel, which is what makes a step
 affordable on two cores.
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
 
-__all__ = ["Discriminator", "StyleEncoder", "Translator"]
+__all__ = ["Discriminator", "Translator"]
 
 GROUPS = 4
 FINE = 16
@@ -122,32 +122,6 @@ class Translator(nn.Module):
         fine = self.out_norm(self.fine2(fine), style, _noise(x, 1, noise))
         result: Tensor = self.out(fine)
         return result[..., : size[0], : size[1], : size[2]]
-
-
-class StyleEncoder(nn.Module):
-    """Infer mean and log-variance of the style code from images (B, C, X, Y, Z) → two (B, S)."""
-
-    def __init__(self, modalities: int, *, width: int, style: int) -> None:
-        super().__init__()
-        w = width // 2
-        self.layers = nn.Sequential(
-            nn.Conv3d(2 * modalities, w, 4, stride=2, padding=1),
-            nn.LeakyReLU(0.2),
-            nn.Conv3d(w, 2 * w, 4, stride=2, padding=1),
-            nn.GroupNorm(GROUPS, 2 * w),
-            nn.LeakyReLU(0.2),
-            nn.Conv3d(2 * w, 4 * w, 4, stride=2, padding=1),
-            nn.GroupNorm(GROUPS, 4 * w),
-            nn.LeakyReLU(0.2),
-            nn.AdaptiveAvgPool3d(1),
-            nn.Flatten(),
-            nn.Linear(4 * w, 2 * style),
-        )
-
-    def forward(self, image: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
-        """Encode images (B, C, X, Y, Z), 0 where `known` (same shape, 0 or 1) is 0."""
-        mean, log_variance = self.layers(torch.cat([image, known], 1)).chunk(2, dim=1)
-        return mean, log_variance.clamp(-8, 4)
 
 
 class Discriminator(nn.Module):

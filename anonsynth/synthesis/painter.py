@@ -1,8 +1,8 @@
 """The generator of label → MRI: tissues painted from a table, then corrected by a network.
 
-Most of an MRI contrast can be said in one number a tissue and modality. A network that has to find these numbers by
-itself spends most of a short training on them; so they stand in a table that the style code shifts. The table learns
-from reconstruction alone, where no discriminator can pull it about, and the network starts from a painted image.
+Most of an MRI contrast can be said in one number a tissue and modality, and these numbers can be measured. So they are
+painted, the strength of the noise is learnt by itself, where no discriminator can pull it about, and the network, which
+is all that the discriminator teaches, starts from a grainy painted image and not from grey.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from anonsynth.synthesis.networks import Translator
+from anonsynth.synthesis.style import StyleSpace
 
 __all__ = ["DARKEST", "Grain", "PaintedTranslator", "Painter"]
 
-GAIN = 5.0
-"""Adam moves a weight by the learning rate only; this lets the table reach black and white in a hundred steps."""
+CODE_NOISE = 0.5
+"""Added to the codes that modulate the translator, in standard deviations: no code is a patient's own."""
 DARKEST = 0.005
 """Painted intensities stay this far from 0 and 1, where a logit would be infinite."""
 
@@ -30,23 +31,31 @@ class Painter(nn.Module):
         style: Length of the style code.
     """
 
+    mean: Tensor
+    axes: Tensor
+
     def __init__(self, classes: int, modalities: int, *, style: int) -> None:
         super().__init__()
-        # The mean colour apart from what the style changes: it is learnt first, so that no style code has to hold it.
-        self.colour = nn.Parameter(torch.zeros(modalities, classes))
-        self.shift = nn.Linear(style, modalities * classes, bias=False)
+        self.register_buffer("mean", torch.zeros(modalities, classes))
+        self.register_buffer("axes", torch.zeros(style, modalities, classes))
         self.softness = nn.Parameter(torch.zeros(modalities, 1, 1, 1))
-        nn.init.zeros_(self.shift.weight)
+
+    def take(self, space: StyleSpace) -> None:
+        """Paint in the colours of `space` from now on."""
+        self.mean.copy_(torch.from_numpy(space.mean))
+        self.axes.copy_(torch.from_numpy(space.axes))
 
     def forward(self, one_hot: Tensor, style: Tensor) -> Tensor:
-        """Paint (B, K, X, Y, Z) in styles (B, S); return intensities (B, C, X, Y, Z) in (0, 1).
+        """Paint (B, K, X, Y, Z) in styles (B, S); return intensities (B, C, X, Y, Z) in [0, 1].
 
         A voxel on a boundary holds some of each tissue, so its intensity is a mean of theirs: a learnt mixture of the
-        voxel's own colour and the mean over its 3×3×3 neighbours, in intensities and not in logits.
+        voxel's own colour and the mean over its 3×3×3 neighbours in the field of view.
         """
-        colours = (GAIN * (self.colour + self.shift(style).view(-1, *self.colour.shape))).sigmoid()
-        painted = torch.einsum("bck,bkxyz->bcxyz", colours, one_hot)
-        around: Tensor = functional.avg_pool3d(painted, 3, stride=1, padding=1, count_include_pad=False)
+        colours = (self.mean + torch.einsum("bs,sck->bck", style, self.axes)).clamp(0, 1)
+        inside = 1 - one_hot[:, :1]
+        painted = torch.einsum("bck,bkxyz->bcxyz", colours, one_hot) * inside
+        near = functional.avg_pool3d(inside, 3, stride=1, padding=1)
+        around: Tensor = functional.avg_pool3d(painted, 3, stride=1, padding=1) / near.clamp_min(1 / 27)
         share = self.softness.sigmoid()
         softened: Tensor = painted * (1 - share) + around * share
         return softened
@@ -100,7 +109,9 @@ class PaintedTranslator(nn.Module):
         with torch.no_grad():  # only their own losses teach the painter and the grain
             painted = self.painter(one_hot, style)
             grain = self.grain(one_hot, noise)
-        correction = self.translator(torch.cat([condition, painted - 0.5], 1), style, noise)
+        # The contrast reaches the translator through the painting; the code itself, blurred, only sets its manner.
+        blurred = style + CODE_NOISE * torch.randn(style.shape, generator=noise).to(style)
+        correction = self.translator(torch.cat([condition, painted - 0.5], 1), blurred, noise)
         # The translator does not see the grain, or it would learn to take it away again.
         image: Tensor = ((painted + grain).clamp(DARKEST, 1 - DARKEST).logit() + correction).sigmoid()
         return image

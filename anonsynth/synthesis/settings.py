@@ -33,13 +33,12 @@ class TrainSettings(_Frozen):
         seed: The one seed that all randomness flows from.
         prior: Label prior; `auto` takes the first that fits the cohort and the policy allows.
         width: Channels of the generator at half resolution.
-        style: Length of the style code.
+        style: Length of the style code: principal axes of the tissues' mean intensities.
         rate: Adam's learning rate for the generator at the start, a third of it for the discriminator and ten times
             as much for the tissues' mean intensities and grain; all fall to a tenth over the run along a cosine.
         l1_weight: Weight of the reconstruction loss, once for the painted and once for the finished image.
         grain_weight: Weight of the loss that matches each tissue's grain.
         matching_weight: Weight of the feature-matching loss.
-        kl_weight: Weight of the style code's divergence from a standard normal.
         crop_voxels: Largest crop seen in a step; larger grids are trained in crops with their coordinates.
         ema_decay: Decay of the running mean of the weights that generation uses.
     """
@@ -56,7 +55,6 @@ class TrainSettings(_Frozen):
     l1_weight: float = Field(default=30.0, ge=0)
     grain_weight: float = Field(default=100.0, ge=0)
     matching_weight: float = Field(default=10.0, ge=0)
-    kl_weight: float = Field(default=0.03, ge=0)
     crop_voxels: int = Field(default=65_536, ge=4096)
     ema_decay: float = Field(default=0.99, ge=0, lt=1)
 

@@ -77,7 +77,9 @@ class SimulatedPairs:
         images, maps = zip(*(self._pair(rng) for _ in range(self._size)), strict=True)
         image, truth = torch.from_numpy(np.stack(images))[:, None], torch.from_numpy(np.stack(maps))
         known = (truth > 0)[:, None].float()
-        return Batch(image * known, known, truth, image.new_zeros(image.shape[0], 3, *image.shape[2:]))
+        count = image.shape[0]
+        place = image.new_zeros(count, 3, *image.shape[2:])
+        return Batch(image * known, known, truth, place, image.new_zeros(count, 0))
 
     def _pair(self, rng: np.random.Generator) -> tuple[FloatVolume, LabelVolume]:
         person = int(rng.integers(len(self._labels)))

@@ -1,73 +1,97 @@
-"""Where new style codes are drawn from: the normal distribution that the training scans' inferred styles fill.
+"""Styles: what makes one scan's contrast differ from another's, measured and not learnt.
 
-The encoder's codes never fill a standard normal exactly; a code drawn from one would ask the generator for a style that
-it was never taught. Their mean and covariance over the training scans are matched instead. They are two statistics of
-private scans, read without a mechanism, and the model card lists them.
+The style of a scan is the mean intensity of each class in each modality. Over the training scans these few numbers have
+a mean and principal axes; a style code says how far along each axis a scan lies, in standard deviations. New codes are
+drawn from a standard normal, cut at two deviations, so that new contrasts spread as those of the cohort do. A learnt
+encoder has to find all this by itself, and within a few hundred steps it does not.
+
+The mean and the axes are statistics of private scans, read without a mechanism, and the model card lists them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors.numpy import load_file, save
 
-from anonsynth.files import write_bytes
-from anonsynth.synthesis.networks import StyleEncoder
+from anonsynth.cohort.geometry import FloatVolume, LabelVolume
 
-__all__ = ["STYLE_FILE", "StyleDistribution", "fit_style", "load_style", "save_style"]
+__all__ = ["StyleSpace", "draw_style", "fit_styles", "measure_colours"]
 
-STYLE_FILE = "style.safetensors"
+TRUNCATION = 2.0
+SMALLEST_DEVIATION = 1e-4
+"""Axes along which the scans differ by less are noise of rounding."""
+
+Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
-class StyleDistribution:
-    """A normal distribution of style codes.
+class StyleSpace:
+    """Mean colours and the axes along which they differ.
 
     Attributes:
-        mean: (S,) float32.
-        factor: (S, S) float32; factor · factorᵀ is the covariance.
+        mean: (C, K) mean intensity of each class in each modality, 0 to 1.
+        axes: (S, C, K); a step of 1 along an axis is one standard deviation of the training scans. Unused axes are 0.
+        weight: (C, K) how much a class counts when a scan is placed: the root of its share of the voxels.
     """
 
-    mean: npt.NDArray[np.float32]
-    factor: npt.NDArray[np.float32]
+    mean: Floats
+    axes: Floats
+    weight: Floats
 
-    def draw(self, noise: torch.Generator) -> torch.Tensor:
-        """Draw one code, (1, S)."""
-        standard = torch.randn(self.mean.size, generator=noise)
-        return (torch.from_numpy(self.mean) + torch.from_numpy(self.factor) @ standard)[None]
+    def encode(self, colours: Floats) -> Floats:
+        """Return the code (S,) of measured colours (C, K); what was not measured (NaN) counts as average."""
+        offset = np.nan_to_num(colours - self.mean) * self.weight
+        weighted = self.axes * self.weight
+        lengths = np.square(weighted).sum((1, 2))
+        return np.where(lengths > 0, (weighted * offset).sum((1, 2)) / np.maximum(lengths, 1e-20), 0).astype(np.float32)
 
 
-@torch.no_grad()
-def fit_style(encoder: StyleEncoder, scans: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> StyleDistribution:
-    """Match mean and covariance of the inferred styles: Cov = Cov(means) + mean of the variances.
+def measure_colours(
+    image: FloatVolume, known: npt.NDArray[np.bool_], classes: LabelVolume, count: int
+) -> tuple[Floats, Floats]:
+    """Return the mean intensity and the voxels of each class in each modality, both (C, K).
 
     Args:
-        encoder: The trained encoder.
-        scans: (image, known), both (1, C, X, Y, Z), one scan at a time.
+        image: (C, X, Y, Z) in [0, 1].
+        known: (C, X, Y, Z); only these voxels count.
+        classes: (X, Y, Z) class map.
+        count: Number of classes K. A class without a voxel has NaN for its mean.
     """
-    means, variances = [], []
-    for image, known in scans:
-        mean, log_variance = encoder(image, known)
-        means.append(mean[0].cpu().numpy())
-        variances.append(log_variance[0].exp().cpu().numpy())
-    spread = np.diag(np.mean(variances, axis=0))
-    covariance = spread + (np.cov(np.stack(means).T) if len(means) > 1 else 0)
-    values, axes = np.linalg.eigh(np.asarray(covariance, np.float64))
-    factor = axes * np.sqrt(np.clip(values, 0, None))
-    return StyleDistribution(np.mean(means, axis=0).astype(np.float32), factor.astype(np.float32))
+    sums, voxels = np.zeros((2, len(image), count))
+    for channel, (values, mask) in enumerate(zip(image, known, strict=True)):
+        sums[channel] = np.bincount(classes[mask], weights=values[mask], minlength=count)
+        voxels[channel] = np.bincount(classes[mask], minlength=count)
+    means = np.divide(sums, voxels, out=np.full_like(sums, np.nan), where=voxels > 0)
+    return means.astype(np.float32), voxels.astype(np.float32)
 
 
-def save_style(path: Path, style: StyleDistribution) -> None:
-    """Write the distribution as safetensors, atomically."""
-    write_bytes(path, save({"mean": style.mean, "factor": np.ascontiguousarray(style.factor)}))
+def fit_styles(measured: Sequence[tuple[Floats, Floats]], size: int) -> StyleSpace:
+    """Return mean and principal axes of what `measure_colours` found in the training scans.
+
+    Args:
+        measured: (means, voxels), both (C, K), of each scan.
+        size: Length S of a code; axes beyond what the scans span are 0.
+    """
+    colours = np.stack([means for means, _ in measured]).astype(np.float64)
+    seen = ~np.isnan(colours)
+    mean = np.where(seen, colours, 0).sum(0) / np.maximum(seen.sum(0), 1)
+    share = np.mean([voxels for _, voxels in measured], axis=0)
+    weight = np.sqrt(share / max(share.sum(), 1))
+    offsets = (np.where(seen, colours - mean, 0) * weight).reshape(len(measured), -1)
+    _, values, directions = np.linalg.svd(offsets, full_matrices=False)
+    axes = np.zeros((size, *mean.shape))
+    for index, (value, direction) in enumerate(zip(values[:size], directions, strict=False)):
+        deviation = value / np.sqrt(max(len(measured) - 1, 1))
+        if deviation > SMALLEST_DEVIATION:
+            step = (deviation * direction).reshape(mean.shape)
+            axes[index] = np.divide(step, weight, out=np.zeros_like(step), where=weight > 0)
+    return StyleSpace(mean.astype(np.float32), axes.astype(np.float32), weight.astype(np.float32))
 
 
-def load_style(path: Path) -> StyleDistribution:
-    """Read what `save_style` wrote."""
-    tensors = load_file(path)
-    return StyleDistribution(tensors["mean"], tensors["factor"])
+def draw_style(size: int, noise: torch.Generator) -> torch.Tensor:
+    """Draw a style code, (1, S): standard normal, cut at two deviations."""
+    return torch.randn(1, size, generator=noise).clamp(-TRUNCATION, TRUNCATION)

@@ -6,7 +6,6 @@ import hashlib
 import json
 import platform
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +32,7 @@ from anonsynth.progress import Progress
 from anonsynth.seeds import stream, stream_seed
 from anonsynth.synthesis.card import model_card
 from anonsynth.synthesis.checkpoint import save_weights
-from anonsynth.synthesis.data import ScanSampler, crop_shape
+from anonsynth.synthesis.data import ScanSampler, crop_shape, read_class_map
 from anonsynth.synthesis.device import pick_device
 from anonsynth.synthesis.label_source import LabelSource, choose_label_source, open_prior
 from anonsynth.synthesis.label_to_mri import LabelToMRI, render, train_label_to_mri
@@ -42,7 +41,7 @@ from anonsynth.synthesis.mri_to_label import MRIToLabel, OneModality, train_mri_
 from anonsynth.synthesis.picture import training_picture
 from anonsynth.synthesis.preparation import LABEL_NET_FILE, prepare_class_maps, usable_records
 from anonsynth.synthesis.settings import PerformanceSettings, PriorChoice, TrainSettings
-from anonsynth.synthesis.style import STYLE_FILE, StyleDistribution, fit_style, save_style
+from anonsynth.synthesis.style import StyleSpace, draw_style, fit_styles, measure_colours
 from anonsynth.synthesis.vocabulary import coordinates
 
 __all__ = ["settings_hash", "train"]
@@ -81,6 +80,7 @@ def train(
     source = choose_label_source(cohort, settings.prior, policy)
     records = usable_records(cohort, source)
     class_maps = prepare_class_maps(cohort, records, source, out, key[:16], settings, performance, device, progress)
+    styles, codes = _measure_styles(cohort, records, class_maps, source, settings)
     sampler = ScanSampler(
         cohort,
         records,
@@ -88,10 +88,12 @@ def train(
         settings.batch,
         crop_shape(cohort.info.grid.shape, settings.crop_voxels),
         settings.seed,
+        codes,
     )
     if both_directions:
         _train_label_network(out, sampler, source, settings, performance, device, progress)
     networks = LabelToMRI.new(source.vocabulary, len(cohort.info.modalities), settings)
+    networks.take(styles)
     checkpoint = out / "resume.safetensors"
     if not resume:
         checkpoint.unlink(missing_ok=True)
@@ -100,10 +102,8 @@ def train(
     )
 
     save_weights(out / GENERATOR_FILE, networks.mean)
-    styles = fit_style(networks.encoder, _whole_scans(cohort, records, class_maps, device))
-    save_style(out / STYLE_FILE, styles)
     prior = open_prior(source, cohort.grid, out)
-    pictures = _fixed_samples(networks, prior, styles, source, settings, device)
+    pictures = _fixed_samples(networks, prior, source, settings, device)
     training_picture(out / "training.png", history, pictures, cohort.info.modalities, cohort.grid.spacing)
     write_json(out / "history.json", history)
     info = ModelInfo(
@@ -171,13 +171,18 @@ def _train_label_network(
     checkpoint.unlink(missing_ok=True)
 
 
-def _whole_scans(
-    cohort: Cohort, records: tuple[ScanRecord, ...], class_maps: Path, device: torch.device
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yield (image, known) of every training scan, (1, C, X, Y, Z)."""
-    for index, record in enumerate(records):
-        whole = ScanSampler(cohort, (record,), class_maps, 1, cohort.info.grid.shape, index).batch(0).to(device)
-        yield whole.image, whole.known
+def _measure_styles(
+    cohort: Cohort, records: tuple[ScanRecord, ...], class_maps: Path, source: LabelSource, settings: TrainSettings
+) -> tuple[StyleSpace, dict[str, np.ndarray]]:
+    """Return the space of styles, and the code of every training scan; scans are read one at a time."""
+    measured = []
+    for record in records:
+        scan, classes = cohort.load(record), read_class_map(class_maps, record.scan)
+        known = np.broadcast_to(scan.present[:, None, None, None] & (classes > 0), scan.image.shape)
+        measured.append(measure_colours(scan.image, known, classes, source.vocabulary.classes))
+    styles = fit_styles(measured, settings.style)
+    codes = {record.scan: styles.encode(means) for record, (means, _) in zip(records, measured, strict=True)}
+    return styles, codes
 
 
 def _prices(networks: LabelToMRI, records: tuple[ScanRecord, ...], settings: TrainSettings) -> tuple[Price, ...]:
@@ -191,7 +196,7 @@ def _unprotected(cohort: Cohort, source: LabelSource) -> tuple[str, ...]:
     """List what was read from the patients without a mechanism."""
     items = [
         "the weights of label → MRI (images and label maps of the training patients)",
-        "mean and covariance of the training scans' style codes",
+        "mean and principal axes of the mean intensity of each tissue (the styles)",
     ]
     if source.prior is PriorChoice.SHAPE:
         items.append("the shape prior (label maps and intensity classes of the training patients)")
@@ -209,7 +214,6 @@ def _unprotected(cohort: Cohort, source: LabelSource) -> tuple[str, ...]:
 def _fixed_samples(
     networks: LabelToMRI,
     prior: LabelPrior,
-    styles: StyleDistribution,
     source: LabelSource,
     settings: TrainSettings,
     device: torch.device,
@@ -220,7 +224,7 @@ def _fixed_samples(
     for index in range(PICTURED):
         drawn = prior.draw(stream(settings.seed, "pictured map", index))
         noise = torch.Generator().manual_seed(stream_seed(settings.seed, "pictured style", index))
-        style = styles.draw(noise).to(device)
+        style = draw_style(settings.style, noise).to(device)
         classes = torch.from_numpy(drawn.label)[None].to(device)
         image = render(networks.mean, classes, place, style, source.vocabulary, noise)[0]
         samples.append((image.cpu().numpy(), source.vocabulary.label_map(drawn.label)))
