@@ -33,9 +33,9 @@ class TrainSettings(_Frozen):
         seed: The one seed that all randomness flows from.
         prior: Label prior; `auto` takes the first that fits the cohort and the policy allows.
         width: Channels of the generator at half resolution.
-        style: Length of the style code: principal axes of the tissues' mean intensities.
+        style: Length of the style code: principal axes of the tissues' median intensities.
         rate: Adam's learning rate for the generator at the start, a third of it for the discriminator and ten times
-            as much for the tissues' mean intensities and grain; all fall to a tenth over the run along a cosine.
+            as much for the tissues' median intensities and grain; all fall to a tenth over the run along a cosine.
         l1_weight: Weight of the reconstruction loss, once for the painted and once for the finished image.
         grain_weight: Weight of the loss that matches each tissue's grain.
         matching_weight: Weight of the feature-matching loss.

@@ -1,9 +1,9 @@
 """Styles: what makes one scan's contrast differ from another's, measured and not learnt.
 
-The style of a scan is the mean intensity of each class in each modality. Over the training scans these few numbers have
-a mean and principal axes; a style code says how far along each axis a scan lies, in standard deviations. New codes are
-drawn from a standard normal, cut at two deviations, so that new contrasts spread as those of the cohort do. A learnt
-encoder has to find all this by itself, and within a few hundred steps it does not.
+The style of a scan is the median intensity of each class in each modality. Over the training scans these few numbers
+have a mean and principal axes; a style code says how far along each axis a scan lies, in standard deviations. New
+codes are drawn from a standard normal, cut at two deviations, so that new contrasts spread as those of the cohort do.
+A learnt encoder has to find all this by itself, and within a few hundred steps it does not.
 
 The mean and the axes are statistics of private scans, read without a mechanism, and the model card lists them.
 """
@@ -33,7 +33,7 @@ class StyleSpace:
     """Mean colours and the axes along which they differ.
 
     Attributes:
-        mean: (C, K) mean intensity of each class in each modality, 0 to 1.
+        mean: (C, K) mean over the scans of each class's median intensity in each modality, 0 to 1.
         axes: (S, C, K); a step of 1 along an axis is one standard deviation of the training scans. Unused axes are 0.
         weight: (C, K) how much a class counts when a scan is placed: the root of its share of the voxels.
     """
@@ -53,30 +53,33 @@ class StyleSpace:
 def measure_colours(
     image: FloatVolume, known: npt.NDArray[np.bool_], classes: LabelVolume, count: int
 ) -> tuple[Floats, Floats]:
-    """Return the mean intensity and the voxels of each class in each modality, both (C, K).
+    """Return the median intensity and the voxels of each class in each modality, both (C, K).
+
+    The median, because a class map is never quite right: scalp that was taken for air must not make air grey.
 
     Args:
         image: (C, X, Y, Z) in [0, 1].
         known: (C, X, Y, Z); only these voxels count.
         classes: (X, Y, Z) class map.
-        count: Number of classes K. A class without a voxel has NaN for its mean.
+        count: Number of classes K. A class without a voxel has NaN for its median.
     """
-    sums, voxels = np.zeros((2, len(image), count))
+    medians, voxels = np.full((len(image), count), np.nan), np.zeros((len(image), count))
     for channel, (values, mask) in enumerate(zip(image, known, strict=True)):
-        sums[channel] = np.bincount(classes[mask], weights=values[mask], minlength=count)
-        voxels[channel] = np.bincount(classes[mask], minlength=count)
-    means = np.divide(sums, voxels, out=np.full_like(sums, np.nan), where=voxels > 0)
-    return means.astype(np.float32), voxels.astype(np.float32)
+        present = np.bincount(classes[mask], minlength=count)
+        voxels[channel] = present
+        for index in np.flatnonzero(present):
+            medians[channel, index] = np.median(values[mask & (classes == index)])
+    return medians.astype(np.float32), voxels.astype(np.float32)
 
 
 def fit_styles(measured: Sequence[tuple[Floats, Floats]], size: int) -> StyleSpace:
     """Return mean and principal axes of what `measure_colours` found in the training scans.
 
     Args:
-        measured: (means, voxels), both (C, K), of each scan.
+        measured: (medians, voxels), both (C, K), of each scan.
         size: Length S of a code; axes beyond what the scans span are 0.
     """
-    colours = np.stack([means for means, _ in measured]).astype(np.float64)
+    colours = np.stack([medians for medians, _ in measured]).astype(np.float64)
     seen = ~np.isnan(colours)
     mean = np.where(seen, colours, 0).sum(0) / np.maximum(seen.sum(0), 1)
     share = np.mean([voxels for _, voxels in measured], axis=0)

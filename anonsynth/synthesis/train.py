@@ -196,7 +196,7 @@ def _unprotected(cohort: Cohort, source: LabelSource) -> tuple[str, ...]:
     """List what was read from the patients without a mechanism."""
     items = [
         "the weights of label → MRI (images and label maps of the training patients)",
-        "mean and principal axes of the mean intensity of each tissue (the styles)",
+        "mean and principal axes of the median intensity of each tissue (the styles)",
     ]
     if source.prior is PriorChoice.SHAPE:
         items.append("the shape prior (label maps and intensity classes of the training patients)")
