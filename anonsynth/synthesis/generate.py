@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from anonsynth.anatomy.borders import stray
 from anonsynth.cohort.geometry import FloatVolume, LabelVolume
 from anonsynth.seeds import stream, stream_seed
 from anonsynth.synthesis.checkpoint import load_weights
@@ -74,14 +75,17 @@ def generate_patients(
     generator = _generator(info, model_folder, device)
     prior = open_prior(info.source, info.grid.grid, model_folder)
     place = coordinates(info.grid.shape)[None].to(device)
+    vocabulary = info.source.vocabulary
     for index in indices:
         drawn = prior.draw(stream(seed, "label map", index))
-        classes = torch.from_numpy(np.ascontiguousarray(drawn.label))[None].to(device)
+        # The scan is written for borders that stray from the map's own, as they do in real scans.
+        seen = stray(drawn.label, 1 + vocabulary.context, info.border_stray, stream(seed, "border", index))
+        classes = torch.from_numpy(np.ascontiguousarray(seen))[None].to(device)
         scans = tuple(
             _scan(generator, classes, place, info, stream_seed(seed, "style", index, number))
             for number in range(1, styles + 1)
         )
-        yield SubstitutePatient(index, info.source.vocabulary.label_map(drawn.label), drawn.recipe, scans)
+        yield SubstitutePatient(index, vocabulary.label_map(drawn.label), drawn.recipe, scans)
 
 
 @torch.no_grad()

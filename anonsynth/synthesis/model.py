@@ -35,6 +35,7 @@ class ModelInfo(BaseModel):
 
     Attributes:
         guarantee: What holds for the patients: the weakest of all steps.
+        border_stray: How far a generated scan's borders stray from its label map's, in voxels.
         unprotected: What was read from private data without a mechanism, in words.
         prices: What a guarantee would have cost; informative.
         cohort_sha256: Hash of the cohort's tables that the model was trained on.
@@ -52,6 +53,7 @@ class ModelInfo(BaseModel):
     grid: GridInfo
     source: LabelSource
     guarantee: Guarantee
+    border_stray: float
     unprotected: tuple[str, ...]
     patients: int
     scans: int

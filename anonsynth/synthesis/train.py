@@ -30,6 +30,7 @@ from anonsynth.policies.model import Policy
 from anonsynth.privacy.price import Price, price_of_guarantee
 from anonsynth.progress import Progress
 from anonsynth.seeds import stream, stream_seed
+from anonsynth.synthesis.border_stray import measure_stray
 from anonsynth.synthesis.card import model_card
 from anonsynth.synthesis.checkpoint import save_weights
 from anonsynth.synthesis.data import ScanSampler, crop_shape, read_class_map
@@ -102,6 +103,7 @@ def train(
     )
 
     save_weights(out / GENERATOR_FILE, networks.mean)
+    strays = measure_stray(networks.mean, cohort, records, class_maps, codes, source.vocabulary, settings.seed, device)
     prior = open_prior(source, cohort.grid, out)
     pictures = _fixed_samples(networks, prior, source, settings, device)
     training_picture(out / "training.png", history, pictures, cohort.info.modalities, cohort.grid.spacing)
@@ -115,6 +117,7 @@ def train(
         grid=cohort.info.grid,
         source=source,
         guarantee=Guarantee.NONE,
+        border_stray=strays,
         unprotected=_unprotected(cohort, source),
         patients=len({record.patient for record in records}),
         scans=len(records),
@@ -200,6 +203,8 @@ def _unprotected(cohort: Cohort, source: LabelSource) -> tuple[str, ...]:
     ]
     if source.prior is PriorChoice.SHAPE:
         items.append("the shape prior (label maps and intensity classes of the training patients)")
+    if source.vocabulary.context > 1:
+        items.append("how far borders stray from label maps (twelve training scans were looked at)")
     if not cohort.info.grid_given:
         items.append("the grid's shape and spacing (inferred from all scans)")
     if source.fov_slices:
