@@ -17,17 +17,13 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
+from anonsynth.anatomy.borders import DEPTHS, border_profile
 from anonsynth.anatomy.context import CONTEXT_CLASSES, context_map
 from anonsynth.cohort.layouts import find_nifti
 from anonsynth.cohort.model import Split
 from anonsynth.cohort.store import open_cohort
 
-EDGES = np.array([-2.3, -1.7, -1.2, -0.8, -0.2, 0.2, 0.8, 1.2, 1.7, 2.3, 3.0])
-"""Depth in voxels, negative outside the label; no voxel lies at depth 0."""
-CONTRAST_NEEDED = 0.2
-CLEAR_OF_BORDER = 1.5
 BOOTSTRAPS = 2000
 
 Pair = tuple[str, npt.NDArray[np.float32], npt.NDArray[np.uint8]]
@@ -46,9 +42,7 @@ def main() -> None:
         f"share of voxels that look like the surroundings; {len(real)} patients, {len(generated)} substitute patients"
     )
     print(f"{'depth':>6s}  {'real':24s}{'generated':24s}")
-    for index, (low, high) in enumerate(itertools.pairwise(EDGES)):
-        if low < 0 < high:
-            continue
+    for index, (low, high) in enumerate(itertools.pairwise(DEPTHS)):
         texts = [interval(counts[:, :, index]) for counts in (real, generated)]
         print(f"{(low + high) / 2:6.2f}  {texts[0]:24s}{texts[1]:24s}")
 
@@ -73,33 +67,16 @@ def by_patient(pairs: Iterable[Pair]) -> npt.NDArray[np.float64]:
     """Return (patients, 2, bins): voxels that look like the surroundings, and all that were looked at."""
     counts: dict[str, npt.NDArray[np.float64]] = {}
     for patient, image, label in pairs:
-        counts[patient] = counts.get(patient, np.zeros((2, len(EDGES) - 1))) + border_counts(image, label)
+        counts[patient] = counts.get(patient, np.zeros((2, len(DEPTHS) - 1))) + border_counts(image, label)
     return np.stack(list(counts.values()))
 
 
 def border_counts(image: npt.NDArray[np.float32], label: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
-    """Count (2, bins) for one scan (X, Y, Z) with intensities in [0, 1], 0 outside the field of view."""
+    """Count (2, depths) for one scan (X, Y, Z) with intensities in [0, 1], 0 outside the field of view."""
     inside, fov = label > 0, image > 0
-    context = np.where(fov & ~inside, context_map(image, fov, CONTEXT_CLASSES) + 1, 0)
-    medians = [
-        np.median(image[context == k]) if (context == k).any() else np.nan for k in range(1, CONTEXT_CLASSES + 1)
-    ]
-    own = np.median(image[inside])
-    depth = ndimage.distance_transform_edt(inside) - ndimage.distance_transform_edt(~inside)
-    depth -= 0.5 * np.sign(depth)
-    clear = fov & ~inside & (depth < -CLEAR_OF_BORDER)
-    nearest = ndimage.distance_transform_edt(~clear, return_distances=False, return_indices=True)
-    other = np.array([np.nan, *medians])[context[tuple(nearest)]]
-    told_apart = fov & (np.abs(other - own) > CONTRAST_NEEDED)
-    like_other = np.abs(image - other) < np.abs(image - own)
-    bins = np.digitize(depth, EDGES) - 1
-    use = told_apart & (bins >= 0) & (bins < len(EDGES) - 1)
-    return np.stack(
-        [
-            np.bincount(bins[use], like_other[use], len(EDGES) - 1),
-            np.bincount(bins[use], minlength=len(EDGES) - 1).astype(float),
-        ]
-    )
+    context = np.where(fov, context_map(image, fov, CONTEXT_CLASSES) + 1, 0)
+    classes = np.where(inside, CONTEXT_CLASSES + 1, context).astype(np.uint8)
+    return border_profile(image, classes, CONTEXT_CLASSES + 1)
 
 
 def interval(counts: npt.NDArray[np.float64]) -> str:
