@@ -2,7 +2,7 @@
 
 Most of an MRI contrast can be said in one number a tissue and modality, and these numbers can be measured. So they are
 painted, the strength of the noise is learnt by itself, where no discriminator can pull it about, and the network, which
-is all that the discriminator teaches, starts from a grainy painted image and not from grey.
+is all that the discriminator teaches, starts from a grainy painted image and not from grey. Texture comes last.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from anonsynth.synthesis.networks import Translator
 from anonsynth.synthesis.style import StyleSpace
+from anonsynth.synthesis.texture import Texture
 
 __all__ = ["DARKEST", "Grain", "PaintedTranslator", "Painter"]
 
@@ -84,7 +85,7 @@ class Grain(nn.Module):
 
 
 class PaintedTranslator(nn.Module):
-    """A painter, a translator that corrects it in logits, and grain: (B, K + 3, X, Y, Z) → (B, C, X, Y, Z) in (0, 1).
+    """Painter, grain, a translator that corrects them in logits, texture: (B, K + 3, X, Y, Z) → (B, C, X, Y, Z).
 
     Args:
         classes: Channels of the one-hot class map; three coordinates follow it.
@@ -98,6 +99,7 @@ class PaintedTranslator(nn.Module):
         self.classes = classes
         self.painter = Painter(classes, modalities, style=style)
         self.grain = Grain(classes, modalities)
+        self.texture = Texture(classes, modalities)
         self.translator = Translator(classes + 3 + modalities, modalities, width=width, style=style)
         # The first picture is the painted one.
         for last in self.translator.out.parameters():
@@ -114,4 +116,6 @@ class PaintedTranslator(nn.Module):
         correction = self.translator(torch.cat([condition, painted - 0.5], 1), blurred, noise)
         # The translator does not see the grain, or it would learn to take it away again.
         image: Tensor = ((painted + grain).clamp(DARKEST, 1 - DARKEST).logit() + correction).sigmoid()
+        if self.texture.strength.any():  # measured when training is over
+            image = (image + self.texture(one_hot, noise)).clamp(0, 1)
         return image

@@ -30,11 +30,11 @@ from anonsynth.policies.model import Policy
 from anonsynth.privacy.price import Price, price_of_guarantee
 from anonsynth.progress import Progress
 from anonsynth.seeds import stream, stream_seed
-from anonsynth.synthesis.border_stray import measure_stray
 from anonsynth.synthesis.card import model_card
 from anonsynth.synthesis.checkpoint import save_weights
 from anonsynth.synthesis.data import ScanSampler, crop_shape, read_class_map
 from anonsynth.synthesis.device import pick_device
+from anonsynth.synthesis.finish import LOOKED_AT, finish
 from anonsynth.synthesis.label_source import LabelSource, choose_label_source, open_prior
 from anonsynth.synthesis.label_to_mri import LabelToMRI, render, train_label_to_mri
 from anonsynth.synthesis.model import GENERATOR_FILE, MODEL_FILE, ModelInfo, hash_weights
@@ -102,8 +102,10 @@ def train(
         networks, sampler, source.vocabulary, settings, performance, device, checkpoint, progress
     )
 
+    strays = finish(
+        networks.mean, cohort, records, class_maps, codes, source.vocabulary, settings.seed, device, progress
+    )
     save_weights(out / GENERATOR_FILE, networks.mean)
-    strays = measure_stray(networks.mean, cohort, records, class_maps, codes, source.vocabulary, settings.seed, device)
     prior = open_prior(source, cohort.grid, out)
     pictures = _fixed_samples(networks, prior, source, settings, device)
     training_picture(out / "training.png", history, pictures, cohort.info.modalities, cohort.grid.spacing)
@@ -200,11 +202,12 @@ def _unprotected(cohort: Cohort, source: LabelSource) -> tuple[str, ...]:
     items = [
         "the weights of label → MRI (images and label maps of the training patients)",
         "mean and principal axes of the median intensity of each tissue (the styles)",
+        f"how strong the texture of each tissue is (up to {LOOKED_AT} training scans were looked at)",
     ]
     if source.prior is PriorChoice.SHAPE:
         items.append("the shape prior (label maps and intensity classes of the training patients)")
     if source.vocabulary.context > 1:
-        items.append("how far borders stray from label maps (twelve training scans were looked at)")
+        items.append(f"how far borders stray from label maps (up to {LOOKED_AT} training scans were looked at)")
     if not cohort.info.grid_given:
         items.append("the grid's shape and spacing (inferred from all scans)")
     if source.fov_slices:
