@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
-from skimage.filters import threshold_multiotsu
+from scipy import ndimage, stats
 
 from anonsynth.cohort.geometry import FloatVolume, LabelVolume
 
-__all__ = ["CONTEXT_CLASSES", "context_map", "unlabelled_share"]
+__all__ = ["CONTEXT_CLASSES", "classes_of_scores", "context_map", "normal_scores", "unlabelled_share"]
 
-CONTEXT_CLASSES = 3
-"""Dark, middle and bright surroundings."""
-SMOOTHING_VOXELS = 1.0
+CONTEXT_CLASSES = 6
+"""Of equal share each, from dark to bright."""
+SMOOTHING_VOXELS = 0.7
 FOREGROUND = 0.05
 """Least normalised intensity that counts as tissue and not as air."""
 
 
 def context_map(image: FloatVolume, fov: npt.NDArray[np.bool_], classes: int) -> LabelVolume:
-    """Class the voxels of one modality by intensity, with thresholds of this scan alone.
+    """Class the voxels of one modality by the rank of their intensity: each class takes an equal share of the scan.
 
-    Thresholds are those of Otsu 1979 for several classes (Liao et al. 2001), on the smoothed image. No statistic of
-    the cohort is used.
+    Ranks, on the lightly smoothed image, say where it is darker and where brighter, and nothing of how dark: that is
+    the style's to say. No statistic of the cohort is used.
 
     Args:
         image: (X, Y, Z) in [0, 1].
@@ -35,12 +34,20 @@ def context_map(image: FloatVolume, fov: npt.NDArray[np.bool_], classes: int) ->
     if classes == 1 or not fov.any():
         return np.zeros(image.shape, np.uint8)
     smooth = ndimage.gaussian_filter(image, SMOOTHING_VOXELS)
-    values = smooth[fov]
-    try:
-        thresholds = threshold_multiotsu(values, classes=classes, nbins=128)
-    except ValueError:  # fewer distinct intensities than classes
-        thresholds = np.quantile(values, np.arange(1, classes) / classes)
-    return np.where(fov, np.digitize(smooth, thresholds), 0).astype(np.uint8)
+    limits = np.quantile(smooth[fov], np.arange(1, classes) / classes)
+    return np.where(fov, np.digitize(smooth, limits), 0).astype(np.uint8)
+
+
+def normal_scores(classes: int) -> npt.NDArray[np.float32]:
+    """Return the mean of a standard normal within each of (K,) classes of equal share, darkest first."""
+    limits = stats.norm.ppf(np.arange(classes + 1) / classes)
+    return (classes * -np.diff(stats.norm.pdf(limits))).astype(np.float32)
+
+
+def classes_of_scores(scores: FloatVolume, classes: int) -> LabelVolume:
+    """Return the class (X, Y, Z), from 0, of normal scores: what `normal_scores` took apart."""
+    limits = stats.norm.ppf(np.arange(1, classes) / classes)
+    return np.digitize(scores, limits).astype(np.uint8)
 
 
 def unlabelled_share(image: FloatVolume, label: LabelVolume) -> float:

@@ -1,10 +1,9 @@
-"""The shape prior: label maps drawn from a statistical shape model of the training patients' label maps.
+"""The shape model: class maps of training patients as a mean, principal modes, and what the modes leave over.
 
-Every class of a class map is turned into its signed distance function, squashed near the boundary; the stack of them
-is a vector, the vectors of all training scans span a principal-component model (Tsai et al. 2003, IEEE TMI 22(2);
-label space of logarithmic odds: Pohl et al. 2007), and a draw is a Gaussian sample of its coefficients, turned back
-into classes by the largest value. No draw is the map of a patient, but the model was made of patients' maps without a
-mechanism, so its guarantee is `no guarantee`, and every policy that asks for one refuses it.
+Every label is turned into its signed distance function, squashed near the boundary, and surroundings that are classed
+by intensity into one field of normal scores. Together they are a vector; the vectors of all training scans span a
+principal-component model (Tsai et al. 2003, IEEE TMI 22(2)). Modes are smooth; the folds and vessels that they leave
+over in the surroundings are described by their autocovariance alone, as a random field.
 
 Zone: spending.
 """
@@ -13,7 +12,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +20,14 @@ import numpy.typing as npt
 from safetensors.numpy import load_file, save
 from scipy import ndimage
 
-from anonsynth.anatomy.priors import DrawnLabel, Guarantee
-from anonsynth.cohort.geometry import Grid, LabelVolume
-from anonsynth.cohort.model import LabelEntry
+from anonsynth.anatomy.context import classes_of_scores, normal_scores
+from anonsynth.anatomy.random_field import LAGS, autocovariance, field_variances
+from anonsynth.cohort.geometry import FloatVolume, LabelVolume
 from anonsynth.errors import InputError
 from anonsynth.files import write_bytes
+from anonsynth.seeds import stream
 
-__all__ = ["ShapeModel", "ShapePrior", "fit_shape_model", "load_shape_model", "save_shape_model"]
+__all__ = ["FOLD_WIDTHS", "ShapeModel", "fit_shape_model", "load_shape_model", "save_shape_model"]
 
 LATTICE = 2
 """The model lives on every second voxel; distances are smooth, so nothing finer is lost than is there."""
@@ -37,6 +37,12 @@ VARIANCE_KEPT = 0.97
 LARGEST_RANK = 64
 TRUNCATION = 2.0
 """Coefficients are drawn within this many standard deviations."""
+DRAWS = 200
+"""How many are drawn to know the volumes that plain draws have."""
+SCORE_WEIGHT = 0.25
+"""How much a normal score of the surroundings weighs beside a squashed distance."""
+FOLD_WIDTHS = (1.2, 2.5)
+"""Widths of the random fields of the surroundings, in voxels of the finest spacing."""
 
 Floats = npt.NDArray[np.float32]
 
@@ -47,126 +53,160 @@ class ShapeModel:
 
     Attributes:
         shape: Grid shape (X, Y, Z) of the class maps.
-        classes: Number of modelled classes; class 0, the outside, is not modelled.
-        mean: (D,) mean vector, D = (classes − 1) · lattice voxels.
+        context: Classes 1 to `context` are surroundings, darkest first.
+        labels: Number of labels, whose classes follow; class 0, the outside, is not modelled.
+        mean: (D,) mean vector: fields of the surroundings (if there is more than one class of them), of all labels
+            together (if there are several), and of each label, on the lattice.
         modes: (R, D) orthonormal modes.
         deviation: (R,) standard deviation of each mode's coefficient.
+        folds: Standard deviation of what the modes leave over in the surroundings, for each of `FOLD_WIDTHS`.
+        volumes: (2, 2) mean and standard deviation of the logarithm of the labels' volume, first of the training maps,
+            then of what plain draws of the coefficients give.
         fov_mean: (6,) mean of the field of view's low and high corner, in voxels.
         fov_factor: (6, 6) Cholesky-like factor of their covariance.
     """
 
     shape: tuple[int, int, int]
-    classes: int
+    context: int
+    labels: int
     mean: Floats
     modes: Floats
     deviation: Floats
+    folds: Floats
+    volumes: Floats
     fov_mean: Floats
     fov_factor: Floats
 
-    def project(self, classes: LabelVolume) -> LabelVolume:
-        """Return the nearest class map (X, Y, Z) that the model can express, without an outside."""
-        vector = _vector(classes, self.classes)
-        return self.decode(((vector - self.mean) @ self.modes.T).astype(np.float32))
+    def draw_coefficients(self, rng: np.random.Generator) -> Floats:
+        """Draw (R,) coefficients from a normal distribution, cut at `TRUNCATION` standard deviations."""
+        drawn = np.clip(rng.standard_normal(self.deviation.size), -TRUNCATION, TRUNCATION)
+        return (drawn * self.deviation).astype(np.float32)
 
-    def decode(self, coefficients: Floats) -> LabelVolume:
-        """Turn (R,) coefficients into a class map (X, Y, Z) without an outside."""
-        field = (self.mean + coefficients @ self.modes).reshape(self.classes - 1, *_lattice(self.shape))
-        best = np.full(self.shape, -np.inf, np.float32)
-        chosen = np.zeros(self.shape, np.uint8)
-        for index, coarse in enumerate(field):
-            fine = _refine(coarse, self.shape)
-            better = fine > best
-            best[better] = fine[better]
-            chosen[better] = index + 1
-        return chosen
+    def decode(self, coefficients: Floats, folds: FloatVolume | None = None) -> LabelVolume:
+        """Turn (R,) coefficients into a class map (X, Y, Z) without an outside.
+
+        Args:
+            coefficients: Of the modes.
+            folds: (X, Y, Z) normal scores to add to those of the surroundings.
+        """
+        scores, together, own = self._fields(coefficients)
+        classes = np.ones(self.shape, np.uint8)
+        if scores is not None:
+            classes += classes_of_scores(scores if folds is None else scores + folds, self.context)
+        inside = together > self._level(together)
+        return np.where(inside, 1 + self.context + own.argmax(0), classes).astype(np.uint8)
+
+    def _level(self, together: FloatVolume) -> float:
+        """Return the level above which the labels' field is inside.
+
+        A sum of modes has flatter slopes than a distance, so volumes taken at 0 vary more than the patients' do. The
+        level that is returned gives the volume with the same rank among the patients'.
+        """
+        (mean, deviation), (drawn_mean, drawn_deviation) = self.volumes.astype(float)
+        if drawn_deviation <= 0:
+            return 0.0
+        rank = (_log_volume(together > 0) - drawn_mean) / drawn_deviation
+        voxels = round(float(np.exp(mean + deviation * rank)))
+        voxels = min(max(voxels, 1), together.size - 1)
+        return float(np.partition(together, -voxels - 1, axis=None)[-voxels - 1])
+
+    def scores(self, coefficients: Floats) -> FloatVolume:
+        """Return the normal scores (X, Y, Z) of the surroundings that belong to (R,) coefficients."""
+        scores, *_ = self._fields(coefficients)
+        return np.zeros(self.shape, np.float32) if scores is None else scores
+
+    def _fields(self, coefficients: Floats) -> tuple[FloatVolume | None, FloatVolume, FloatVolume]:
+        lattice = (self.mean + coefficients @ self.modes).reshape(-1, *_lattice(self.shape))
+        fields = np.stack([_refine(coarse, self.shape) for coarse in lattice])
+        own = fields[-self.labels :]
+        together = fields[-self.labels - 1] if self.labels > 1 else own[0]
+        return (fields[0] / SCORE_WEIGHT if self.context > 1 else None), together, own
 
 
 def fit_shape_model(
-    maps: Iterable[tuple[LabelVolume, tuple[int, int, int], tuple[int, int, int]]], *, classes: int
+    maps: Iterable[tuple[LabelVolume, tuple[int, int, int], tuple[int, int, int]]],
+    *,
+    context: int,
+    labels: int,
+    spacing: tuple[float, float, float],
 ) -> ShapeModel:
     """Fit the model to class maps, one at a time.
 
-    The vectors wait in a file that is mapped, not in memory; only their Gram matrix and the modes are held.
+    Vectors and maps wait in files that are mapped, not in memory; only the Gram matrix and the modes are held.
 
     Args:
         maps: (class map (X, Y, Z), fov_low, fov_high) of each training scan.
-        classes: Number of classes, the outside (0) included.
+        context: Number of classes of surroundings.
+        labels: Number of labels.
+        spacing: In mm.
 
     Raises:
         InputError: If there are fewer than two maps.
     """
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "vectors"
+        vectors_path, maps_path = Path(folder) / "vectors", Path(folder) / "maps"
         boxes: list[tuple[int, ...]] = []
         shape: tuple[int, int, int] | None = None
-        with path.open("wb") as stream:
+        with vectors_path.open("wb") as vectors_file, maps_path.open("wb") as maps_file:
             for label, low, high in maps:
                 x, y, z = label.shape
                 shape = (x, y, z)
                 boxes.append((*low, *high))
-                _vector(label, classes).tofile(stream)
+                _vector(label, context, labels).tofile(vectors_file)
+                label.astype(np.uint8).tofile(maps_file)
         if shape is None or len(boxes) < 2:
             raise InputError(
                 "a shape prior needs at least two labelled training scans", remedy="add label maps or use --prior atlas"
             )
-        vectors = np.memmap(path, np.float32, "r").reshape(len(boxes), -1)
+        vectors = np.memmap(vectors_path, np.float32, "r").reshape(len(boxes), -1)
         mean, modes, deviation = _principal_components(vectors)
-        del vectors
-    corners = np.array(boxes, np.float64)
-    covariance = np.cov(corners.T)
-    values, axes = np.linalg.eigh(covariance)
-    factor = axes * np.sqrt(np.clip(values, 0, None))
-    return ShapeModel(
-        shape, classes, mean, modes, deviation, corners.mean(0).astype(np.float32), factor.astype(np.float32)
-    )
+        corners = np.array(boxes, np.float64)
+        values, axes = np.linalg.eigh(np.cov(corners.T))
+        factor = axes * np.sqrt(np.clip(values, 0, None))
+        model = ShapeModel(
+            shape,
+            context,
+            labels,
+            mean,
+            modes,
+            deviation,
+            np.zeros(len(FOLD_WIDTHS), np.float32),
+            np.zeros((2, 2), np.float32),
+            corners.mean(0).astype(np.float32),
+            factor.astype(np.float32),
+        )
+        stored = np.memmap(maps_path, np.uint8, "r").reshape(len(boxes), *shape)
+        model = replace(model, volumes=_measure_volumes(model, stored))
+        if context > 1:
+            model = replace(model, folds=_measure_folds(model, vectors, stored, spacing))
+        del vectors, stored
+    return model
 
 
-@dataclass(frozen=True)
-class ShapePrior:
-    """Draws class maps from a `ShapeModel`.
+def _measure_volumes(model: ShapeModel, maps: npt.NDArray[np.uint8]) -> Floats:
+    """Return mean and deviation of the labels' log volume in (N, X, Y, Z) maps, and in plain draws of the model."""
+    trained = [_log_volume(classes > model.context) for classes in maps]
+    rng = stream(0, "volumes of a shape model")
+    drawn = [_log_volume(model.decode(model.draw_coefficients(rng)) > model.context) for _ in range(DRAWS)]
+    return np.array([[np.mean(side), np.std(side)] for side in (trained, drawn)], np.float32)
 
-    Attributes:
-        model: The fitted model.
-        grid: The cohort's grid.
-        labels: The cohort's labels.
-        labelled_from: First class that stands for a label; the field of view always holds them whole.
-    """
 
-    model: ShapeModel
-    grid: Grid
-    labels: tuple[LabelEntry, ...]
-    labelled_from: int
-    name: str = "shape"
-    guarantee: Guarantee = Guarantee.NONE
+def _log_volume(inside: npt.NDArray[np.bool_]) -> float:
+    return float(np.log(max(np.count_nonzero(inside), 1)))
 
-    def draw(self, rng: np.random.Generator) -> DrawnLabel:
-        """Draw a class map; `label` holds classes, not label values, and 0 outside the drawn field of view."""
-        rank = self.model.deviation.size
-        coefficients = np.clip(rng.standard_normal(rank), -TRUNCATION, TRUNCATION) * self.model.deviation
-        classes = self.model.decode(coefficients.astype(np.float32))
-        low, high = self._field_of_view(classes, rng)
-        inside = np.zeros(classes.shape, bool)
-        inside[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] = True
-        recipe: dict[str, float | str] = {
-            "prior": self.name,
-            "modes": float(rank),
-            "mahalanobis": round(float(np.linalg.norm(coefficients / self.model.deviation) / np.sqrt(rank)), 4),
-        }
-        return DrawnLabel(np.where(inside, classes, 0).astype(np.uint8), low, high, recipe)
 
-    def _field_of_view(
-        self, classes: LabelVolume, rng: np.random.Generator
-    ) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
-        noise = np.clip(rng.standard_normal(6), -TRUNCATION, TRUNCATION)
-        corners = np.rint(self.model.fov_mean + self.model.fov_factor @ noise).astype(int)
-        shape = np.array(classes.shape)
-        low = np.clip(corners[:3], 0, shape - 1)
-        high = np.clip(corners[3:], low + 1, shape)
-        labelled = np.argwhere(classes >= self.labelled_from)
-        if labelled.size:
-            low = np.minimum(low, np.maximum(labelled.min(0) - 1, 0))
-            high = np.maximum(high, np.minimum(labelled.max(0) + 2, shape))
-        return (int(low[0]), int(low[1]), int(low[2])), (int(high[0]), int(high[1]), int(high[2]))
+def _measure_folds(
+    model: ShapeModel, vectors: Floats, maps: npt.NDArray[np.uint8], spacing: tuple[float, float, float]
+) -> Floats:
+    """Return the deviation, for each width, of what the modes leave over in the surroundings of (N, X, Y, Z) maps."""
+    total = np.zeros((2, 2, LAGS + 1))
+    for vector, classes in zip(vectors, maps, strict=True):
+        coefficients = (vector - model.mean) @ model.modes.T
+        surroundings = ((classes > 0) & (classes <= model.context)).astype(np.uint8)
+        left_over = _scores(classes, model.context) - model.scores(coefficients)
+        total += autocovariance(left_over, surroundings, 2, spacing)
+    covariance = total[0, 1:] / np.maximum(total[1, 1:], 1)
+    return np.sqrt(field_variances(covariance, FOLD_WIDTHS)[0]).astype(np.float32)
 
 
 def save_shape_model(model: ShapeModel, path: Path) -> None:
@@ -176,8 +216,10 @@ def save_shape_model(model: ShapeModel, path: Path) -> None:
         "modes": model.modes,
         "deviation": model.deviation,
         "fov_mean": model.fov_mean,
+        "folds": model.folds,
+        "volumes": model.volumes,
         "fov_factor": model.fov_factor,
-        "shape": np.array([*model.shape, model.classes], np.int64),
+        "shape": np.array([*model.shape, model.context, model.labels], np.int64),
     }
     write_bytes(path, save({name: np.ascontiguousarray(value) for name, value in tensors.items()}))
 
@@ -185,8 +227,8 @@ def save_shape_model(model: ShapeModel, path: Path) -> None:
 def load_shape_model(path: Path) -> ShapeModel:
     """Read what `save_shape_model` wrote."""
     tensors = load_file(path)
-    x, y, z, classes = (int(n) for n in tensors.pop("shape"))
-    return ShapeModel((x, y, z), classes, **tensors)
+    x, y, z, context, labels = (int(n) for n in tensors.pop("shape"))
+    return ShapeModel((x, y, z), context, labels, **tensors)
 
 
 def _lattice(shape: tuple[int, int, int]) -> tuple[int, int, int]:
@@ -194,30 +236,39 @@ def _lattice(shape: tuple[int, int, int]) -> tuple[int, int, int]:
     return (x, y, z)
 
 
-def _vector(classes: LabelVolume, count: int) -> Floats:
-    """Return the squashed signed distances of classes 1 to count − 1 on the lattice, flat, float32."""
-    filled = _fill_outside(classes)
-    parts = []
-    for index in range(1, count):
-        inside = filled == index
-        if inside.any() and not inside.all():
-            distance = ndimage.distance_transform_edt(inside) - ndimage.distance_transform_edt(~inside)
-            # Half a voxel lies between the last voxel inside and the first outside.
-            distance -= 0.5 * np.sign(distance)
-        else:
-            distance = np.full(filled.shape, REACH if inside.any() else -REACH)
-        # Measured on the grid, kept on the lattice: the boundary keeps its place to a fraction of a voxel.
-        kept = distance[::LATTICE, ::LATTICE, ::LATTICE]
-        parts.append(np.tanh(kept / REACH).astype(np.float32).ravel())
-    return np.concatenate(parts)
+def _vector(classes: LabelVolume, context: int, labels: int) -> Floats:
+    """Return the fields of `ShapeModel.mean` of a class map, on the lattice, flat, float32."""
+    fields = []
+    if context > 1:
+        fields.append(SCORE_WEIGHT * ndimage.gaussian_filter(_scores(classes, context), LATTICE / 2))
+    filled = _filled(classes, classes > 0)
+    masks = [filled > context] if labels > 1 else []
+    masks += [filled == 1 + context + index for index in range(labels)]
+    fields += [_squashed_distance(mask) for mask in masks]
+    # Measured on the grid, kept on the lattice: the boundary keeps its place to a fraction of a voxel.
+    return np.concatenate([field[::LATTICE, ::LATTICE, ::LATTICE].astype(np.float32).ravel() for field in fields])
 
 
-def _fill_outside(classes: LabelVolume) -> LabelVolume:
-    """Give every voxel outside the field of view the class of the nearest one inside."""
-    outside = classes == 0
-    if not outside.any() or outside.all():
+def _squashed_distance(inside: npt.NDArray[np.bool_]) -> FloatVolume:
+    if not inside.any() or inside.all():
+        return np.full(inside.shape, np.tanh(1.0 if inside.any() else -1.0), np.float32)
+    distance = ndimage.distance_transform_edt(inside) - ndimage.distance_transform_edt(~inside)
+    # Half a voxel lies between the last voxel inside and the first outside.
+    distance -= 0.5 * np.sign(distance)
+    return np.tanh(distance / REACH).astype(np.float32)
+
+
+def _scores(classes: LabelVolume, context: int) -> FloatVolume:
+    """Return the normal scores (X, Y, Z) of the surroundings; labels get those of the nearest surroundings."""
+    around = _filled(classes, (classes > 0) & (classes <= context))
+    return normal_scores(context)[np.clip(around.astype(int) - 1, 0, context - 1)]
+
+
+def _filled(classes: LabelVolume, known: npt.NDArray[np.bool_]) -> LabelVolume:
+    """Give every voxel that is not known the class of the nearest one that is."""
+    if known.all() or not known.any():
         return classes
-    nearest = ndimage.distance_transform_edt(outside, return_distances=False, return_indices=True)
+    nearest = ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True)
     filled: LabelVolume = classes[tuple(nearest)]
     return filled
 

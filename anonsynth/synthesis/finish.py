@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 
 from anonsynth.anatomy.borders import DEPTHS, border_profile, stray
+from anonsynth.anatomy.random_field import LAGS, autocovariance
 from anonsynth.cohort.geometry import FloatVolume, LabelVolume
 from anonsynth.cohort.model import ScanRecord
 from anonsynth.cohort.store import Cohort
@@ -19,7 +20,7 @@ from anonsynth.seeds import stream, stream_seed
 from anonsynth.synthesis.data import read_class_map
 from anonsynth.synthesis.label_to_mri import render
 from anonsynth.synthesis.painter import PaintedTranslator
-from anonsynth.synthesis.texture import LAGS, WIDTHS, autocovariance, missing_texture
+from anonsynth.synthesis.texture import WIDTHS, missing_texture
 from anonsynth.synthesis.vocabulary import Vocabulary, coordinates
 
 __all__ = ["LOOKED_AT", "finish"]

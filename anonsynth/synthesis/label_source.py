@@ -12,7 +12,8 @@ from anonsynth.anatomy.atlas import AtlasPrior
 from anonsynth.anatomy.context import CONTEXT_CLASSES, unlabelled_share
 from anonsynth.anatomy.heads import look_like_heads
 from anonsynth.anatomy.priors import DrawnLabel, Guarantee, LabelPrior
-from anonsynth.anatomy.shape import ShapePrior, load_shape_model
+from anonsynth.anatomy.shape import load_shape_model
+from anonsynth.anatomy.shape_prior import ShapePrior
 from anonsynth.cohort.geometry import Grid
 from anonsynth.cohort.model import BRAIN_LABELS, LabelEntry, LabelKind, Split
 from anonsynth.cohort.store import Cohort
@@ -116,7 +117,7 @@ def open_prior(source: LabelSource, grid: Grid, model_folder: Path) -> LabelPrio
     """Return the prior that a model's class maps are drawn from."""
     if source.prior is PriorChoice.SHAPE:
         model = load_shape_model(model_folder / SHAPE_FILE)
-        return ShapePrior(model, grid, source.vocabulary.labels, 1 + source.vocabulary.context)
+        return ShapePrior(model, grid, source.vocabulary.labels)
     return AtlasClasses(atlas_of(source, grid), source.table, source.vocabulary.labels)
 
 

@@ -1,0 +1,69 @@
+"""The shape prior: label maps drawn from a statistical shape model of the training patients' label maps.
+
+A draw is a Gaussian sample of the model's coefficients, with folds drawn as a random field, turned back into classes.
+No draw is the map of a patient, but the model was made of patients' maps without a mechanism, so its guarantee is
+`no guarantee`, and every policy that asks for one refuses it.
+
+Zone: spending.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from anonsynth.anatomy.priors import DrawnLabel, Guarantee
+from anonsynth.anatomy.random_field import random_field
+from anonsynth.anatomy.shape import FOLD_WIDTHS, TRUNCATION, ShapeModel
+from anonsynth.cohort.geometry import Grid, LabelVolume
+from anonsynth.cohort.model import LabelEntry
+
+__all__ = ["ShapePrior"]
+
+
+@dataclass(frozen=True)
+class ShapePrior:
+    """Draws class maps from a `ShapeModel`; the field of view always holds the labels whole.
+
+    Attributes:
+        model: The fitted model.
+        grid: The cohort's grid.
+        labels: The cohort's labels.
+    """
+
+    model: ShapeModel
+    grid: Grid
+    labels: tuple[LabelEntry, ...]
+    name: str = "shape"
+    guarantee: Guarantee = Guarantee.NONE
+
+    def draw(self, rng: np.random.Generator) -> DrawnLabel:
+        """Draw a class map; `label` holds classes, not label values, and 0 outside the drawn field of view."""
+        rank = self.model.deviation.size
+        coefficients = self.model.draw_coefficients(rng)
+        folds = random_field(self.model.shape, FOLD_WIDTHS, self.model.folds.tolist(), self.grid.spacing, rng)
+        classes = self.model.decode(coefficients, folds)
+        low, high = self._field_of_view(classes, rng)
+        inside = np.zeros(classes.shape, bool)
+        inside[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] = True
+        recipe: dict[str, float | str] = {
+            "prior": self.name,
+            "modes": float(rank),
+            "mahalanobis": round(float(np.linalg.norm(coefficients / self.model.deviation) / np.sqrt(rank)), 4),
+        }
+        return DrawnLabel(np.where(inside, classes, 0).astype(np.uint8), low, high, recipe)
+
+    def _field_of_view(
+        self, classes: LabelVolume, rng: np.random.Generator
+    ) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+        noise = np.clip(rng.standard_normal(6), -TRUNCATION, TRUNCATION)
+        corners = np.rint(self.model.fov_mean + self.model.fov_factor @ noise).astype(int)
+        shape = np.array(classes.shape)
+        low = np.clip(corners[:3], 0, shape - 1)
+        high = np.clip(corners[3:], low + 1, shape)
+        labelled = np.argwhere(classes > self.model.context)
+        if labelled.size:
+            low = np.minimum(low, np.maximum(labelled.min(0) - 1, 0))
+            high = np.maximum(high, np.minimum(labelled.max(0) + 2, shape))
+        return (int(low[0]), int(low[1]), int(low[2])), (int(high[0]), int(high[1]), int(high[2]))
