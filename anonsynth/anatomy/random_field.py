@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage, optimize
+from scipy import ndimage, optimize, stats
 
 from anonsynth.cohort.geometry import FloatVolume, LabelVolume
 
@@ -18,6 +18,7 @@ __all__ = ["LAGS", "autocovariance", "field_variances", "random_field", "widths_
 
 LAGS = 6
 """Distances at which voxels are compared, in voxels of the finest spacing."""
+OUTLYING = 2.5
 AS_FINE = 1.1
 """Axes whose spacing is within this factor of the finest count as fine."""
 
@@ -28,7 +29,9 @@ Floats64 = npt.NDArray[np.float64]
 def autocovariance(image: FloatVolume, classes: LabelVolume, count: int, spacing: Spacing) -> Floats64:
     """Return sums and numbers of products of voxel pairs of one class, 0 to LAGS voxels apart: (2, K, LAGS + 1).
 
-    Pairs lie along the axes of the finest spacing; intensities are taken from their class's mean.
+    Pairs lie along the axes of the finest spacing; intensities are taken from their class's median. Voxels further
+    from it than `OUTLYING` robust deviations do not count: a class map is never quite right, and scalp that was taken
+    for air is no texture of air.
 
     Args:
         image: (X, Y, Z).
@@ -36,9 +39,13 @@ def autocovariance(image: FloatVolume, classes: LabelVolume, count: int, spacing
         count: Number of classes K; class 0, outside the field of view, is not counted.
         spacing: In mm.
     """
-    voxels = np.bincount(classes.ravel(), minlength=count)
-    means = np.bincount(classes.ravel(), image.ravel(), minlength=count) / np.maximum(voxels, 1)
-    rest = image - means[classes]
+    medians, reach = np.zeros(count, image.dtype), np.zeros(count, image.dtype)
+    for index in np.unique(classes[classes > 0]):
+        values = image[classes == index]
+        medians[index] = np.median(values)
+        reach[index] = OUTLYING * stats.median_abs_deviation(values, scale="normal")
+    rest = image - medians[classes]
+    classes = np.where(np.abs(rest) <= reach[classes], classes, 0)
     result = np.zeros((2, count, LAGS + 1))
     for axis in np.flatnonzero(np.array(spacing) < AS_FINE * min(spacing)):
         one, own = np.moveaxis(rest, axis, 0), np.moveaxis(classes, axis, 0)

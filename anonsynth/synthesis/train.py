@@ -202,11 +202,11 @@ def _unprotected(cohort: Cohort, source: LabelSource) -> tuple[str, ...]:
     items = [
         "the weights of label → MRI (images and label maps of the training patients)",
         "mean and principal axes of the median intensity of each tissue (the styles)",
-        f"how strong the texture of each tissue is (up to {LOOKED_AT} training scans were looked at)",
     ]
     if source.prior is PriorChoice.SHAPE:
         items.append("the shape prior (label maps and intensity classes of the training patients)")
     if source.vocabulary.context > 1:
+        items.append(f"how strong the texture of each tissue is (up to {LOOKED_AT} training scans were looked at)")
         items.append(f"how far borders stray from label maps (up to {LOOKED_AT} training scans were looked at)")
     if not cohort.info.grid_given:
         items.append("the grid's shape and spacing (inferred from all scans)")
