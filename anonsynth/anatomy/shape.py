@@ -188,11 +188,11 @@ def _measure_volumes(model: ShapeModel, maps: npt.NDArray[np.uint8]) -> Floats:
     trained = [_log_volume(classes > model.context) for classes in maps]
     rng = stream(0, "volumes of a shape model")
     drawn = [_log_volume(model.decode(model.draw_coefficients(rng)) > model.context) for _ in range(DRAWS)]
-    return np.array([[np.mean(side), np.std(side)] for side in (trained, drawn)], np.float32)
+    return np.array([[float(np.mean(side)), float(np.std(side))] for side in (trained, drawn)], np.float32)
 
 
 def _log_volume(inside: npt.NDArray[np.bool_]) -> float:
-    return float(np.log(max(np.count_nonzero(inside), 1)))
+    return float(np.log(max(int(np.count_nonzero(inside)), 1)))
 
 
 def _measure_folds(
@@ -203,10 +203,11 @@ def _measure_folds(
     for vector, classes in zip(vectors, maps, strict=True):
         coefficients = (vector - model.mean) @ model.modes.T
         surroundings = ((classes > 0) & (classes <= model.context)).astype(np.uint8)
-        left_over = _scores(classes, model.context) - model.scores(coefficients)
+        left_over: FloatVolume = _scores(classes, model.context) - model.scores(coefficients)
         total += autocovariance(left_over, surroundings, 2, spacing)
     covariance = total[0, 1:] / np.maximum(total[1, 1:], 1)
-    return np.sqrt(field_variances(covariance, FOLD_WIDTHS)[0]).astype(np.float32)
+    folds: Floats = np.sqrt(field_variances(covariance, FOLD_WIDTHS)[0]).astype(np.float32)
+    return folds
 
 
 def save_shape_model(model: ShapeModel, path: Path) -> None:
@@ -255,13 +256,15 @@ def _squashed_distance(inside: npt.NDArray[np.bool_]) -> FloatVolume:
     distance = ndimage.distance_transform_edt(inside) - ndimage.distance_transform_edt(~inside)
     # Half a voxel lies between the last voxel inside and the first outside.
     distance -= 0.5 * np.sign(distance)
-    return np.tanh(distance / REACH).astype(np.float32)
+    squashed: FloatVolume = np.tanh(distance / REACH).astype(np.float32)
+    return squashed
 
 
 def _scores(classes: LabelVolume, context: int) -> FloatVolume:
     """Return the normal scores (X, Y, Z) of the surroundings; labels get those of the nearest surroundings."""
     around = _filled(classes, (classes > 0) & (classes <= context))
-    return normal_scores(context)[np.clip(around.astype(int) - 1, 0, context - 1)]
+    scores: FloatVolume = normal_scores(context)[np.clip(around.astype(int) - 1, 0, context - 1)]
+    return scores
 
 
 def _filled(classes: LabelVolume, known: npt.NDArray[np.bool_]) -> LabelVolume:

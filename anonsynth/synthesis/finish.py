@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from anonsynth.anatomy.borders import DEPTHS, border_profile, stray
+from anonsynth.anatomy.borders import border_profile, stray
 from anonsynth.anatomy.random_field import LAGS, autocovariance
 from anonsynth.cohort.geometry import FloatVolume, LabelVolume
 from anonsynth.cohort.model import ScanRecord
@@ -72,45 +72,67 @@ def finish(
     """
     if vocabulary.context == 1:
         return 0.0
-    labelled_from = 1 + vocabulary.context
+    writer = _Writer(generator, vocabulary, coordinates(cohort.info.grid.shape)[None].to(device), seed)
     chosen = records[:: -(-len(records) // LOOKED_AT)]
     spacing = cohort.grid.spacing
-    place = coordinates(cohort.info.grid.shape)[None].to(device)
-    nothing = np.zeros((len(WIDTHS), len(cohort.info.modalities), vocabulary.classes), np.float32)
-
-    def write(real: _Real, distance: float) -> FloatVolume:
-        # The same noise at every distance and in every pass, another for every scan.
-        strayed = stray(real.classes, labelled_from, distance, stream(seed, "finish", "border", real.name))
-        noise = torch.Generator().manual_seed(stream_seed(seed, "finish", "noise", real.name))
-        drawn = torch.from_numpy(np.ascontiguousarray(strayed))[None].to(device)
-        style = torch.from_numpy(real.style)[None].to(device)
-        written: FloatVolume = render(generator, drawn, place, style, vocabulary, noise)[0].cpu().numpy()
-        return written
-
-    best, stray_by, strength = np.inf, 0.0, nothing
+    strength = nothing = np.zeros((len(WIDTHS), len(cohort.info.modalities), vocabulary.classes), np.float32)
+    best, stray_by = np.inf, 0.0
     for number, distance in enumerate(DISTANCES):
         generator.texture.take(nothing, spacing)
-        covariance = np.zeros((2, *nothing.shape[1:2], 2, vocabulary.classes, LAGS + 1))
-        for real in _scans(cohort, chosen, class_maps, codes):
-            written = write(real, distance)
-            for side, image in enumerate((real.image, written)):
-                for channel in np.flatnonzero(real.present):
-                    covariance[side, channel] += autocovariance(
-                        image[channel], real.classes, vocabulary.classes, spacing
-                    )
-        texture = np.stack([missing_texture(r, g) for r, g in zip(*covariance, strict=True)], axis=1)
+        covariance = sum(
+            _covariances(real, writer.write(real, distance), vocabulary.classes, spacing)
+            for real in _scans(cohort, chosen, class_maps, codes)
+        )
+        texture = np.stack([missing_texture(r, g) for r, g in zip(*np.asarray(covariance), strict=True)], axis=1)
         generator.texture.take(texture, spacing)
-        profiles = np.zeros((2, 2, len(DEPTHS) - 1))
-        for real in _scans(cohort, chosen, class_maps, codes):
-            channel = int(np.argmax(real.present))
-            for profile, image in zip(profiles, (real.image, write(real, distance)), strict=True):
-                profile += border_profile(image[channel], real.classes, labelled_from)
-        gap = float(np.abs(np.subtract(*(counts / np.maximum(total, 1) for counts, total in profiles))).sum())
+        profiles = sum(
+            _profiles(real, writer.write(real, distance), 1 + vocabulary.context)
+            for real in _scans(cohort, chosen, class_maps, codes)
+        )
+        shares = [counts / np.maximum(total, 1) for counts, total in np.asarray(profiles)]
+        gap = float(np.abs(shares[0] - shares[1]).sum())
         if gap < best:
             best, stray_by, strength = gap, distance, texture
         progress.step("texture and borders", number + 1, len(DISTANCES), f"borders {distance} voxels")
     generator.texture.take(strength, spacing)
     return stray_by
+
+
+@dataclass(frozen=True, slots=True)
+class _Writer:
+    """Writes training scans again, from their own class maps and styles."""
+
+    generator: PaintedTranslator
+    vocabulary: Vocabulary
+    place: torch.Tensor
+    seed: int
+
+    def write(self, real: _Real, distance: float) -> FloatVolume:
+        """Return (C, X, Y, Z) for borders strayed by `distance` voxels; each scan always has the same noise of its own."""
+        rng = stream(self.seed, "finish", "border", real.name)
+        strayed = stray(real.classes, 1 + self.vocabulary.context, distance, rng)
+        noise = torch.Generator().manual_seed(stream_seed(self.seed, "finish", "noise", real.name))
+        classes = torch.from_numpy(np.ascontiguousarray(strayed))[None].to(self.place.device)
+        style = torch.from_numpy(real.style)[None].to(self.place)
+        image: FloatVolume = render(self.generator, classes, self.place, style, self.vocabulary, noise)[0].cpu().numpy()
+        return image
+
+
+def _covariances(
+    real: _Real, written: FloatVolume, classes: int, spacing: tuple[float, float, float]
+) -> npt.NDArray[np.float64]:
+    """Return `autocovariance` of the scan and of what was written, by modality: (2, C, 2, K, LAGS + 1)."""
+    result = np.zeros((2, len(written), 2, classes, LAGS + 1))
+    for side, image in enumerate((real.image, written)):
+        for channel in np.flatnonzero(real.present):
+            result[side, channel] = autocovariance(image[channel], real.classes, classes, spacing)
+    return result
+
+
+def _profiles(real: _Real, written: FloatVolume, labelled_from: int) -> npt.NDArray[np.float64]:
+    """Return `border_profile` of the scan and of what was written, in the first acquired modality: (2, 2, depths)."""
+    channel = int(np.argmax(real.present))
+    return np.stack([border_profile(image[channel], real.classes, labelled_from) for image in (real.image, written)])
 
 
 def _scans(
