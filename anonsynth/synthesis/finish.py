@@ -108,7 +108,7 @@ class _Writer:
     seed: int
 
     def write(self, real: _Real, distance: float) -> FloatVolume:
-        """Return (C, X, Y, Z) for borders strayed by `distance` voxels; each scan always has the same noise of its own."""
+        """Return (C, X, Y, Z) for borders strayed by `distance` voxels; each scan always has its own noise."""
         rng = stream(self.seed, "finish", "border", real.name)
         strayed = stray(real.classes, 1 + self.vocabulary.context, distance, rng)
         noise = torch.Generator().manual_seed(stream_seed(self.seed, "finish", "noise", real.name))
