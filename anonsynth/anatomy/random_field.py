@@ -10,15 +10,14 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage, optimize, stats
+from scipy import optimize
 
 from anonsynth.cohort.geometry import FloatVolume, LabelVolume
 
-__all__ = ["LAGS", "autocovariance", "field_variances", "random_field", "widths_in_voxels"]
+__all__ = ["LAGS", "autocovariance", "field_variances", "widths_in_voxels"]
 
 LAGS = 6
 """Distances at which voxels are compared, in voxels of the finest spacing."""
-OUTLYING = 2.5
 AS_FINE = 1.1
 """Axes whose spacing is within this factor of the finest count as fine."""
 
@@ -29,9 +28,7 @@ Floats64 = npt.NDArray[np.float64]
 def autocovariance(image: FloatVolume, classes: LabelVolume, count: int, spacing: Spacing) -> Floats64:
     """Return sums and numbers of products of voxel pairs of one class, 0 to LAGS voxels apart: (2, K, LAGS + 1).
 
-    Pairs lie along the axes of the finest spacing; intensities are taken from their class's median. Voxels further
-    from it than `OUTLYING` robust deviations do not count: a class map is never quite right, and scalp that was taken
-    for air is no texture of air.
+    Pairs lie along the axes of the finest spacing; intensities are taken from their class's mean.
 
     Args:
         image: (X, Y, Z).
@@ -39,13 +36,9 @@ def autocovariance(image: FloatVolume, classes: LabelVolume, count: int, spacing
         count: Number of classes K; class 0, outside the field of view, is not counted.
         spacing: In mm.
     """
-    medians, reach = np.zeros(count, image.dtype), np.zeros(count, image.dtype)
-    for index in np.unique(classes[classes > 0]):
-        values = image[classes == index]
-        medians[index] = np.median(values)
-        reach[index] = OUTLYING * stats.median_abs_deviation(values, scale="normal")
-    rest = image - medians[classes]
-    classes = np.where(np.abs(rest) <= reach[classes], classes, 0)
+    voxels = np.bincount(classes.ravel(), minlength=count)
+    means = np.bincount(classes.ravel(), image.ravel(), minlength=count) / np.maximum(voxels, 1)
+    rest = image - means[classes]
     result = np.zeros((2, count, LAGS + 1))
     for axis in np.flatnonzero(np.array(spacing) < AS_FINE * min(spacing)):
         one, own = np.moveaxis(rest, axis, 0), np.moveaxis(classes, axis, 0)
@@ -71,18 +64,3 @@ def field_variances(covariance: Floats64, widths: Sequence[float]) -> Floats64:
 def widths_in_voxels(widths: Sequence[float], spacing: Spacing) -> list[list[float]]:
     """Return the width along each axis, in voxels, of widths that are given in voxels of the finest spacing."""
     return [[width * min(spacing) / step for step in spacing] for width in widths]
-
-
-def random_field(
-    shape: tuple[int, int, int],
-    widths: Sequence[float],
-    deviations: Sequence[float],
-    spacing: Spacing,
-    rng: np.random.Generator,
-) -> FloatVolume:
-    """Draw a sum of random fields (X, Y, Z), one of each width and standard deviation."""
-    total = np.zeros(shape, np.float32)
-    for sigma, deviation in zip(widths_in_voxels(widths, spacing), deviations, strict=True):
-        field = ndimage.gaussian_filter(rng.standard_normal(shape, np.float32), sigma, mode="wrap")
-        total += np.float32(deviation) * field / max(float(field.std()), 1e-6)
-    return total

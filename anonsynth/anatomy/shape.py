@@ -2,8 +2,8 @@
 
 Every label is turned into its signed distance function, squashed near the boundary, and surroundings that are classed
 by intensity into one field of normal scores. Together they are a vector; the vectors of all training scans span a
-principal-component model (Tsai et al. 2003, IEEE TMI 22(2)). Modes are smooth; the folds and vessels that they leave
-over in the surroundings are described by their autocovariance alone, as a random field.
+principal-component model (Tsai et al. 2003, IEEE TMI 22(2)). Modes are smooth: folds and vessels of the surroundings
+are not in the model.
 
 Zone: spending.
 """
@@ -21,13 +21,12 @@ from safetensors.numpy import load_file, save
 from scipy import ndimage
 
 from anonsynth.anatomy.context import classes_of_scores, normal_scores
-from anonsynth.anatomy.random_field import LAGS, autocovariance, field_variances
 from anonsynth.cohort.geometry import FloatVolume, LabelVolume
 from anonsynth.errors import InputError
 from anonsynth.files import write_bytes
 from anonsynth.seeds import stream
 
-__all__ = ["FOLD_WIDTHS", "ShapeModel", "fit_shape_model", "load_shape_model", "save_shape_model"]
+__all__ = ["ShapeModel", "fit_shape_model", "load_shape_model", "save_shape_model"]
 
 LATTICE = 2
 """The model lives on every second voxel; distances are smooth, so nothing finer is lost than is there."""
@@ -41,8 +40,6 @@ DRAWS = 200
 """How many are drawn to know the volumes that plain draws have."""
 SCORE_WEIGHT = 0.25
 """How much a normal score of the surroundings weighs beside a squashed distance."""
-FOLD_WIDTHS = (1.2, 2.5)
-"""Widths of the random fields of the surroundings, in voxels of the finest spacing."""
 
 Floats = npt.NDArray[np.float32]
 
@@ -59,7 +56,6 @@ class ShapeModel:
             together (if there are several), and of each label, on the lattice.
         modes: (R, D) orthonormal modes.
         deviation: (R,) standard deviation of each mode's coefficient.
-        folds: Standard deviation of what the modes leave over in the surroundings, for each of `FOLD_WIDTHS`.
         volumes: (2, 2) mean and standard deviation of the logarithm of the labels' volume, first of the training maps,
             then of what plain draws of the coefficients give.
         fov_mean: (6,) mean of the field of view's low and high corner, in voxels.
@@ -72,7 +68,6 @@ class ShapeModel:
     mean: Floats
     modes: Floats
     deviation: Floats
-    folds: Floats
     volumes: Floats
     fov_mean: Floats
     fov_factor: Floats
@@ -82,19 +77,19 @@ class ShapeModel:
         drawn = np.clip(rng.standard_normal(self.deviation.size), -TRUNCATION, TRUNCATION)
         return (drawn * self.deviation).astype(np.float32)
 
-    def decode(self, coefficients: Floats, folds: FloatVolume | None = None) -> LabelVolume:
-        """Turn (R,) coefficients into a class map (X, Y, Z) without an outside.
-
-        Args:
-            coefficients: Of the modes.
-            folds: (X, Y, Z) normal scores to add to those of the surroundings.
-        """
+    def decode(self, coefficients: Floats) -> LabelVolume:
+        """Turn (R,) coefficients into a class map (X, Y, Z) without an outside."""
         scores, together, own = self._fields(coefficients)
-        classes = np.ones(self.shape, np.uint8)
-        if scores is not None:
-            classes += classes_of_scores(scores if folds is None else scores + folds, self.context)
         inside = together > self._level(together)
-        return np.where(inside, 1 + self.context + own.argmax(0), classes).astype(np.uint8)
+        return np.where(inside, 1 + self.context + own.argmax(0), 1 + self._surroundings(scores)).astype(np.uint8)
+
+    def surroundings(self, classes: LabelVolume) -> LabelVolume:
+        """Return the context (X, Y, Z), 0 to context − 1, that the model can express nearest to that of a class map."""
+        coefficients = ((_vector(classes, self.context, self.labels) - self.mean) @ self.modes.T).astype(np.float32)
+        return self._surroundings(self._fields(coefficients)[0])
+
+    def _surroundings(self, scores: FloatVolume | None) -> LabelVolume:
+        return np.zeros(self.shape, np.uint8) if scores is None else classes_of_scores(scores, self.context)
 
     def _level(self, together: FloatVolume) -> float:
         """Return the level above which the labels' field is inside.
@@ -110,11 +105,6 @@ class ShapeModel:
         voxels = min(max(voxels, 1), together.size - 1)
         return float(np.partition(together, -voxels - 1, axis=None)[-voxels - 1])
 
-    def scores(self, coefficients: Floats) -> FloatVolume:
-        """Return the normal scores (X, Y, Z) of the surroundings that belong to (R,) coefficients."""
-        scores, *_ = self._fields(coefficients)
-        return np.zeros(self.shape, np.float32) if scores is None else scores
-
     def _fields(self, coefficients: Floats) -> tuple[FloatVolume | None, FloatVolume, FloatVolume]:
         lattice = (self.mean + coefficients @ self.modes).reshape(-1, *_lattice(self.shape))
         fields = np.stack([_refine(coarse, self.shape) for coarse in lattice])
@@ -128,37 +118,36 @@ def fit_shape_model(
     *,
     context: int,
     labels: int,
-    spacing: tuple[float, float, float],
 ) -> ShapeModel:
     """Fit the model to class maps, one at a time.
 
-    Vectors and maps wait in files that are mapped, not in memory; only the Gram matrix and the modes are held.
+    The vectors wait in a file that is mapped, not in memory; only their Gram matrix and the modes are held.
 
     Args:
         maps: (class map (X, Y, Z), fov_low, fov_high) of each training scan.
         context: Number of classes of surroundings.
         labels: Number of labels.
-        spacing: In mm.
 
     Raises:
         InputError: If there are fewer than two maps.
     """
     with tempfile.TemporaryDirectory() as folder:
-        vectors_path, maps_path = Path(folder) / "vectors", Path(folder) / "maps"
+        path = Path(folder) / "vectors"
+        volumes: list[float] = []
         boxes: list[tuple[int, ...]] = []
         shape: tuple[int, int, int] | None = None
-        with vectors_path.open("wb") as vectors_file, maps_path.open("wb") as maps_file:
+        with path.open("wb") as waiting:
             for label, low, high in maps:
                 x, y, z = label.shape
                 shape = (x, y, z)
                 boxes.append((*low, *high))
-                _vector(label, context, labels).tofile(vectors_file)
-                label.astype(np.uint8).tofile(maps_file)
+                _vector(label, context, labels).tofile(waiting)
+                volumes.append(_log_volume(label > context))
         if shape is None or len(boxes) < 2:
             raise InputError(
                 "a shape prior needs at least two labelled training scans", remedy="add label maps or use --prior atlas"
             )
-        vectors = np.memmap(vectors_path, np.float32, "r").reshape(len(boxes), -1)
+        vectors = np.memmap(path, np.float32, "r").reshape(len(boxes), -1)
         mean, modes, deviation = _principal_components(vectors)
         corners = np.array(boxes, np.float64)
         values, axes = np.linalg.eigh(np.cov(corners.T))
@@ -170,22 +159,16 @@ def fit_shape_model(
             mean,
             modes,
             deviation,
-            np.zeros(len(FOLD_WIDTHS), np.float32),
             np.zeros((2, 2), np.float32),
             corners.mean(0).astype(np.float32),
             factor.astype(np.float32),
         )
-        stored = np.memmap(maps_path, np.uint8, "r").reshape(len(boxes), *shape)
-        model = replace(model, volumes=_measure_volumes(model, stored))
-        if context > 1:
-            model = replace(model, folds=_measure_folds(model, vectors, stored, spacing))
-        del vectors, stored
-    return model
+        del vectors
+    return replace(model, volumes=_measure_volumes(model, volumes))
 
 
-def _measure_volumes(model: ShapeModel, maps: npt.NDArray[np.uint8]) -> Floats:
-    """Return mean and deviation of the labels' log volume in (N, X, Y, Z) maps, and in plain draws of the model."""
-    trained = [_log_volume(classes > model.context) for classes in maps]
+def _measure_volumes(model: ShapeModel, trained: list[float]) -> Floats:
+    """Return mean and deviation of log volumes: those of the training maps, and those of plain draws of the model."""
     rng = stream(0, "volumes of a shape model")
     drawn = [_log_volume(model.decode(model.draw_coefficients(rng)) > model.context) for _ in range(DRAWS)]
     return np.array([[float(np.mean(side)), float(np.std(side))] for side in (trained, drawn)], np.float32)
@@ -195,21 +178,6 @@ def _log_volume(inside: npt.NDArray[np.bool_]) -> float:
     return float(np.log(max(int(np.count_nonzero(inside)), 1)))
 
 
-def _measure_folds(
-    model: ShapeModel, vectors: Floats, maps: npt.NDArray[np.uint8], spacing: tuple[float, float, float]
-) -> Floats:
-    """Return the deviation, for each width, of what the modes leave over in the surroundings of (N, X, Y, Z) maps."""
-    total = np.zeros((2, 2, LAGS + 1))
-    for vector, classes in zip(vectors, maps, strict=True):
-        coefficients = (vector - model.mean) @ model.modes.T
-        surroundings = ((classes > 0) & (classes <= model.context)).astype(np.uint8)
-        left_over: FloatVolume = _scores(classes, model.context) - model.scores(coefficients)
-        total += autocovariance(left_over, surroundings, 2, spacing)
-    covariance = total[0, 1:] / np.maximum(total[1, 1:], 1)
-    folds: Floats = np.sqrt(field_variances(covariance, FOLD_WIDTHS)[0]).astype(np.float32)
-    return folds
-
-
 def save_shape_model(model: ShapeModel, path: Path) -> None:
     """Write the model as safetensors, atomically."""
     tensors = {
@@ -217,7 +185,6 @@ def save_shape_model(model: ShapeModel, path: Path) -> None:
         "modes": model.modes,
         "deviation": model.deviation,
         "fov_mean": model.fov_mean,
-        "folds": model.folds,
         "volumes": model.volumes,
         "fov_factor": model.fov_factor,
         "shape": np.array([*model.shape, model.context, model.labels], np.int64),

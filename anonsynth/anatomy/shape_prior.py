@@ -1,8 +1,8 @@
 """The shape prior: label maps drawn from a statistical shape model of the training patients' label maps.
 
-A draw is a Gaussian sample of the model's coefficients, with folds drawn as a random field, turned back into classes.
-No draw is the map of a patient, but the model was made of patients' maps without a mechanism, so its guarantee is
-`no guarantee`, and every policy that asks for one refuses it.
+A draw is a Gaussian sample of the model's coefficients, turned back into classes. No draw is the map of a patient, but
+the model was made of patients' maps without a mechanism, so its guarantee is `no guarantee`, and every policy that asks
+for one refuses it.
 
 Zone: spending.
 """
@@ -14,8 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from anonsynth.anatomy.priors import DrawnLabel, Guarantee
-from anonsynth.anatomy.random_field import random_field
-from anonsynth.anatomy.shape import FOLD_WIDTHS, TRUNCATION, ShapeModel
+from anonsynth.anatomy.shape import TRUNCATION, ShapeModel
 from anonsynth.cohort.geometry import Grid, LabelVolume
 from anonsynth.cohort.model import LabelEntry
 
@@ -42,8 +41,7 @@ class ShapePrior:
         """Draw a class map; `label` holds classes, not label values, and 0 outside the drawn field of view."""
         rank = self.model.deviation.size
         coefficients = self.model.draw_coefficients(rng)
-        folds = random_field(self.model.shape, FOLD_WIDTHS, self.model.folds.tolist(), self.grid.spacing, rng)
-        classes = self.model.decode(coefficients, folds)
+        classes = self.model.decode(coefficients)
         low, high = self._field_of_view(classes, rng)
         inside = np.zeros(classes.shape, bool)
         inside[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] = True

@@ -15,7 +15,7 @@ import torch
 from scipy import ndimage
 
 from anonsynth.anatomy.context import context_map
-from anonsynth.anatomy.shape import fit_shape_model, save_shape_model
+from anonsynth.anatomy.shape import ShapeModel, fit_shape_model, load_shape_model, save_shape_model
 from anonsynth.anatomy.subject import SubjectSettings
 from anonsynth.anatomy.tissues import CSF, GREY, ORDER, SKULL, WHITE, split_tissues
 from anonsynth.cohort.geometry import Grid, LabelVolume
@@ -61,8 +61,9 @@ def prepare_class_maps(
     folder = cohort.folder / "derived" / key
     folder.mkdir(parents=True, exist_ok=True)
     if source.prior is PriorChoice.SHAPE:
-        _fit_shape_prior(cohort, records, source, model_folder, progress)
-    if source.filled:
+        shape = _shape_model(cohort, records, source, model_folder, progress)
+        maps = (_shape_class_map(cohort, record, source, shape) for record in _missing(folder, records))
+    elif source.filled:
         if all((folder / f"{record.scan}.nii").exists() for record in records):
             return folder
         networks = _label_network(cohort, source, model_folder, settings, performance, device, progress)
@@ -109,22 +110,33 @@ def _plain_class_map(cohort: Cohort, record: ScanRecord, source: LabelSource) ->
     return source.vocabulary.class_map(scan.label, context, fov)
 
 
-def _fit_shape_prior(
+def _shape_model(
     cohort: Cohort, records: tuple[ScanRecord, ...], source: LabelSource, model_folder: Path, progress: Progress
-) -> None:
+) -> ShapeModel:
     path = model_folder / SHAPE_FILE
     if path.exists():
-        return
+        return load_shape_model(path)
 
     def maps() -> Iterator[tuple[LabelVolume, tuple[int, int, int], tuple[int, int, int]]]:
         for record in progress.track(records, total=len(records), what="fitting the shape prior"):
             yield _plain_class_map(cohort, record, source), record.fov_low, record.fov_high
 
     vocabulary = source.vocabulary
-    model = fit_shape_model(
-        maps(), context=vocabulary.context, labels=len(vocabulary.labels), spacing=cohort.grid.spacing
-    )
+    model = fit_shape_model(maps(), context=vocabulary.context, labels=len(vocabulary.labels))
     save_shape_model(model, path)
+    return model
+
+
+def _shape_class_map(cohort: Cohort, record: ScanRecord, source: LabelSource, shape: ShapeModel) -> LabelVolume:
+    """Return a patient's labels over the context *that the shape model can express*.
+
+    The prior draws smooth surroundings; trained on a patient's own fine context, the generator would meet at generation
+    something it had never seen. (Drawn with folds as rough as the patients', as random fields, scans were worth much
+    less: docs/results.md.)
+    """
+    classes = _plain_class_map(cohort, record, source)
+    label = source.vocabulary.label_map(classes)
+    return source.vocabulary.class_map(label, shape.surroundings(classes), classes > 0)
 
 
 def _label_network(
