@@ -26,7 +26,7 @@ from anonsynth.synthesis.networks import Discriminator
 from anonsynth.synthesis.painter import PaintedTranslator
 from anonsynth.synthesis.settings import PerformanceSettings, TrainSettings
 from anonsynth.synthesis.style import StyleSpace, draw_style
-from anonsynth.synthesis.vocabulary import Vocabulary, condition_tensor
+from anonsynth.synthesis.vocabulary import Vocabulary, condition_tensor, without_seams
 
 __all__ = ["LabelToMRI", "render", "train_label_to_mri"]
 
@@ -143,11 +143,12 @@ def train_label_to_mri(
             loss = settings.l1_weight * (losses["l1"] + losses["paint"]) + settings.grain_weight * losses["grain"]
 
         if not warm:
+            asked = without_seams(condition, vocabulary)
             # 2. Teach the discriminator to tell it from the real one. It sees both through the same random contrast,
             #    which keeps a few dozen patients from being learnt by heart (Zhao et al. 2020, arXiv 2006.10738).
             seen_real, seen_fake = _same_contrast(batch.image, fake, batch.known, noise)
-            real_logits, real_features = networks.critic(condition, seen_real)
-            fake_logits, _ = networks.critic(condition, seen_fake.detach())
+            real_logits, real_features = networks.critic(asked, seen_real)
+            fake_logits, _ = networks.critic(asked, seen_fake.detach())
             losses["critic"] = critic_hinge(real_logits, fake_logits)
             judge.zero_grad(set_to_none=True)
             losses["critic"].backward()
@@ -155,7 +156,7 @@ def train_label_to_mri(
 
             # 3. Teach the generator to pass; where it reconstructs, to look to the discriminator like that very scan.
             networks.critic.requires_grad_(False)
-            fake_logits, fake_features = networks.critic(condition, seen_fake)
+            fake_logits, fake_features = networks.critic(asked, seen_fake)
             losses["adversarial"] = generator_hinge(fake_logits)
             loss = loss + losses["adversarial"]
             if reconstructing:

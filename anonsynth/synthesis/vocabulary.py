@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from anonsynth.cohort.geometry import LabelVolume
 from anonsynth.cohort.model import LabelEntry
 
-__all__ = ["Vocabulary", "condition_tensor", "coordinates"]
+__all__ = ["Vocabulary", "condition_tensor", "coordinates", "without_seams"]
 
 
 class Vocabulary(BaseModel):
@@ -76,3 +76,18 @@ def condition_tensor(classes: torch.Tensor, place: torch.Tensor, vocabulary: Voc
     """
     one_hot = torch.nn.functional.one_hot(classes.long(), vocabulary.classes)
     return torch.cat([one_hot.movedim(-1, 1).to(place.dtype), place], dim=1)
+
+
+def without_seams(condition: torch.Tensor, vocabulary: Vocabulary) -> torch.Tensor:
+    """Return `condition_tensor` (B, K + 3, ...) with all labels in one channel, where surroundings are modelled.
+
+    Borders between parts of one structure are often a convention that no scan shows. A discriminator that sees them
+    looks for an edge there, and the generator draws one: a seam of 0.06 where real hippocampi have none.
+    """
+    if vocabulary.context == 1:
+        return condition
+    first, last = 1 + vocabulary.context, vocabulary.classes
+    merged = condition.clone()
+    merged[:, first] = condition[:, first:last].sum(1)
+    merged[:, first + 1 : last] = 0
+    return merged
