@@ -32,7 +32,7 @@ from anonsynth.synthesis.preparation import coarser, prepare_class_maps
 from anonsynth.synthesis.settings import PerformanceSettings, PriorChoice, TrainSettings
 from anonsynth.synthesis.style import draw_style, fit_styles, measure_colours
 from anonsynth.synthesis.train import train
-from anonsynth.synthesis.vocabulary import Vocabulary, condition_tensor, coordinates
+from anonsynth.synthesis.vocabulary import Vocabulary, condition_tensor, coordinates, without_seams
 
 SMALL = TrainSettings(steps=6, batch=2, width=8, style=4, crop_voxels=20_000)
 EAGER = PerformanceSettings(device="cpu", checkpoint_seconds=0)
@@ -338,3 +338,20 @@ def test_the_context_is_what_the_shape_model_can_express(tiny_cohort: Cohort, tm
 
     classes = np.asarray(nib.load(folder / f"{records[0].scan}.nii").dataobj)
     assert np.array_equal(source.vocabulary.label_map(classes.astype(np.uint8)), scan.label)
+
+
+def test_the_discriminator_sees_borders_of_the_whole_structure_alone_where_surroundings_are_modelled() -> None:
+    labels = tuple(LabelEntry(value=value, name=f"part-{value}") for value in (1, 2, 3))
+    classes = torch.arange(7, dtype=torch.uint8).reshape(1, 7, 1, 1)
+    place = coordinates((7, 1, 1))[None]
+    vocabulary = Vocabulary(context=3, labels=labels)
+    condition = condition_tensor(classes, place, vocabulary)
+    asked = without_seams(condition, vocabulary)
+    assert asked.shape == condition.shape
+    assert torch.equal(asked[:, :4], condition[:, :4])
+    assert torch.equal(asked[:, -3:], condition[:, -3:])
+    assert asked[0, 4, :, 0, 0].tolist() == [0, 0, 0, 0, 1, 1, 1]
+    assert asked[0, 5:7].abs().max() == 0
+    # Tissues of a brain have edges that scans show, so there every label is told apart.
+    brain = Vocabulary(context=1, labels=(*labels, LabelEntry(value=4, name="x"), LabelEntry(value=5, name="y")))
+    assert without_seams(condition, brain) is condition
