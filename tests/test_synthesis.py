@@ -207,7 +207,7 @@ def test_an_untrained_generator_shows_what_was_painted() -> None:
         one_hot = functional.one_hot(classes, 3).movedim(-1, 1).float()
         condition = torch.cat([one_hot, coordinates((8, 8, 8))[None]], 1)
         network.grain.strength.zero_()
-        image = network(condition, torch.zeros(1, 4), torch.Generator())
+        image = network(condition[:, :3], condition, torch.zeros(1, 4), torch.Generator())
         painted = network.painter(one_hot, torch.zeros(1, 4))
     assert torch.allclose(image, painted.clamp(DARKEST, 1 - DARKEST), atol=1e-5)
 
@@ -340,18 +340,18 @@ def test_the_context_is_what_the_shape_model_can_express(tiny_cohort: Cohort, tm
     assert np.array_equal(source.vocabulary.label_map(classes.astype(np.uint8)), scan.label)
 
 
-def test_the_discriminator_sees_borders_of_the_whole_structure_alone_where_surroundings_are_modelled() -> None:
+def test_networks_see_the_structure_as_a_whole_where_surroundings_are_modelled() -> None:
     labels = tuple(LabelEntry(value=value, name=f"part-{value}") for value in (1, 2, 3))
     classes = torch.arange(7, dtype=torch.uint8).reshape(1, 7, 1, 1)
     place = coordinates((7, 1, 1))[None]
     vocabulary = Vocabulary(context=3, labels=labels)
     condition = condition_tensor(classes, place, vocabulary)
-    asked = without_seams(condition, vocabulary)
-    assert asked.shape == condition.shape
-    assert torch.equal(asked[:, :4], condition[:, :4])
-    assert torch.equal(asked[:, -3:], condition[:, -3:])
-    assert asked[0, 4, :, 0, 0].tolist() == [0, 0, 0, 0, 1, 1, 1]
-    assert asked[0, 5:7].abs().max() == 0
+    told = without_seams(condition, vocabulary)
+    assert told.shape == condition.shape
+    assert torch.equal(told[:, :4], condition[:, :4])
+    assert torch.equal(told[:, -3:], condition[:, -3:])
+    assert told[0, 4, :, 0, 0].tolist() == [0, 0, 0, 0, 1, 1, 1]
+    assert told[0, 5:7].abs().max() == 0
     # Tissues of a brain have edges that scans show, so there every label is told apart.
     brain = Vocabulary(context=1, labels=(*labels, LabelEntry(value=4, name="x"), LabelEntry(value=5, name="y")))
     assert without_seams(condition, brain) is condition

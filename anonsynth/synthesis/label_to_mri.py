@@ -87,7 +87,9 @@ def render(
     Returns:
         (B, C, X, Y, Z) in [0, 1], 0 outside the field of view.
     """
-    image: Tensor = generator(condition_tensor(classes, place, vocabulary), style, noise)
+    condition = condition_tensor(classes, place, vocabulary)
+    one_hot, told = condition[:, : vocabulary.classes], without_seams(condition, vocabulary)
+    image: Tensor = generator(one_hot, told, style, noise)
     return image * (classes > 0)[:, None]
 
 
@@ -124,6 +126,7 @@ def train_label_to_mri(
         judge.param_groups[0]["lr"] = JUDGE_PACE * rate
         noise = torch.Generator().manual_seed(stream_seed(settings.seed, "noise", step))
         condition = condition_tensor(batch.classes, batch.place, vocabulary)
+        one_hot, told = condition[:, : vocabulary.classes], without_seams(condition, vocabulary)
 
         # 1. Write a scan for every label map of the batch.
         warm = step < WARM_UP_SHARE * settings.steps
@@ -134,7 +137,6 @@ def train_label_to_mri(
         losses: dict[str, Tensor] = {}
         loss = fake.new_zeros(())
         if reconstructing:
-            one_hot = condition[:, : vocabulary.classes]
             painted = painter(one_hot, style)
             losses["paint"] = masked_l1(batch.image, painted, batch.known)
             losses["l1"] = masked_l1(batch.image, fake, batch.known)
@@ -143,12 +145,11 @@ def train_label_to_mri(
             loss = settings.l1_weight * (losses["l1"] + losses["paint"]) + settings.grain_weight * losses["grain"]
 
         if not warm:
-            asked = without_seams(condition, vocabulary)
             # 2. Teach the discriminator to tell it from the real one. It sees both through the same random contrast,
             #    which keeps a few dozen patients from being learnt by heart (Zhao et al. 2020, arXiv 2006.10738).
             seen_real, seen_fake = _same_contrast(batch.image, fake, batch.known, noise)
-            real_logits, real_features = networks.critic(asked, seen_real)
-            fake_logits, _ = networks.critic(asked, seen_fake.detach())
+            real_logits, real_features = networks.critic(told, seen_real)
+            fake_logits, _ = networks.critic(told, seen_fake.detach())
             losses["critic"] = critic_hinge(real_logits, fake_logits)
             judge.zero_grad(set_to_none=True)
             losses["critic"].backward()
@@ -156,7 +157,7 @@ def train_label_to_mri(
 
             # 3. Teach the generator to pass; where it reconstructs, to look to the discriminator like that very scan.
             networks.critic.requires_grad_(False)
-            fake_logits, fake_features = networks.critic(asked, seen_fake)
+            fake_logits, fake_features = networks.critic(told, seen_fake)
             losses["adversarial"] = generator_hinge(fake_logits)
             loss = loss + losses["adversarial"]
             if reconstructing:

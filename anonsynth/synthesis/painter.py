@@ -96,7 +96,6 @@ class PaintedTranslator(nn.Module):
 
     def __init__(self, classes: int, modalities: int, *, width: int, style: int) -> None:
         super().__init__()
-        self.classes = classes
         self.painter = Painter(classes, modalities, style=style)
         self.grain = Grain(classes, modalities)
         self.texture = Texture(classes, modalities)
@@ -105,9 +104,15 @@ class PaintedTranslator(nn.Module):
         for last in self.translator.out.parameters():
             nn.init.zeros_(last)
 
-    def forward(self, condition: Tensor, style: Tensor, noise: torch.Generator) -> Tensor:
-        """Write images for `condition` (B, K + 3, X, Y, Z) in styles (B, S), with noise from `noise`."""
-        one_hot = condition[:, : self.classes]
+    def forward(self, one_hot: Tensor, condition: Tensor, style: Tensor, noise: torch.Generator) -> Tensor:
+        """Write images for class maps (B, K, X, Y, Z) in styles (B, S), with noise from `noise`.
+
+        Args:
+            one_hot: What is painted.
+            condition: (B, K + 3, X, Y, Z), what the translator is told: it may be less.
+            style: Style codes.
+            noise: Source of the noise.
+        """
         with torch.no_grad():  # only their own losses teach the painter and the grain
             painted = self.painter(one_hot, style)
             grain = self.grain(one_hot, noise)
