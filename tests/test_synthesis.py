@@ -227,7 +227,7 @@ def test_the_painter_mixes_intensities_at_boundaries_and_nowhere_else() -> None:
 
 def test_the_discriminator_cannot_reach_the_painter() -> None:
     network = PaintedTranslator(3, 1, width=8, style=4)
-    network(torch.rand(1, 6, 8, 8, 8), torch.zeros(1, 4), torch.Generator()).sum().backward()
+    network(torch.rand(1, 3, 8, 8, 8), torch.rand(1, 6, 8, 8, 8), torch.zeros(1, 4), torch.Generator()).sum().backward()
     assert all(parameter.grad is None for parameter in network.painter.parameters())
     assert network.translator.out.weight.grad is not None
 
