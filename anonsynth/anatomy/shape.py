@@ -1,9 +1,10 @@
-"""The shape model: class maps of training patients as a mean, principal modes, and what the modes leave over.
+"""The shape model: class maps of training patients as a mean and principal modes, apart from where they lie.
 
-Every label is turned into its signed distance function, squashed near the boundary, and surroundings that are classed
-by intensity into one field of normal scores. Together they are a vector; the vectors of all training scans span a
-principal-component model (Tsai et al. 2003, IEEE TMI 22(2)). Modes are smooth: folds and vessels of the surroundings
-are not in the model.
+The pose of a class map (centre and spread of its labels) is taken out first, so that what lies beside the labels comes
+to lie on itself. Then every label is turned into its signed distance function, squashed near the boundary, and
+surroundings that are classed by intensity into one field of normal scores. Together they are a vector; the vectors of
+all training scans span a principal-component model (Tsai et al. 2003, IEEE TMI 22(2)). Modes are smooth: folds and
+vessels of the surroundings are not in the model.
 
 Zone: spending.
 """
@@ -58,8 +59,9 @@ class ShapeModel:
         deviation: (R,) standard deviation of each mode's coefficient.
         volumes: (2, 2) mean and standard deviation of the logarithm of the labels' volume, first of the training maps,
             then of what plain draws of the coefficients give.
-        fov_mean: (6,) mean of the field of view's low and high corner, in voxels.
-        fov_factor: (6, 6) Cholesky-like factor of their covariance.
+        frame_mean: (12,) mean of the field of view's low and high corner and of the pose: centre of the labels, in
+            voxels, and logarithm of their spread along each axis.
+        frame_factor: (12, 12) Cholesky-like factor of their covariance.
     """
 
     shape: tuple[int, int, int]
@@ -69,24 +71,32 @@ class ShapeModel:
     modes: Floats
     deviation: Floats
     volumes: Floats
-    fov_mean: Floats
-    fov_factor: Floats
+    frame_mean: Floats
+    frame_factor: Floats
+
+    def draw_frame(self, rng: np.random.Generator) -> tuple[Floats, Floats]:
+        """Draw a field of view (6,), low and high corner in voxels, and a pose (6,)."""
+        noise = np.clip(rng.standard_normal(self.frame_mean.size), -TRUNCATION, TRUNCATION)
+        frame = (self.frame_mean + self.frame_factor @ noise).astype(np.float32)
+        return frame[:6], frame[6:]
 
     def draw_coefficients(self, rng: np.random.Generator) -> Floats:
         """Draw (R,) coefficients from a normal distribution, cut at `TRUNCATION` standard deviations."""
         drawn = np.clip(rng.standard_normal(self.deviation.size), -TRUNCATION, TRUNCATION)
         return (drawn * self.deviation).astype(np.float32)
 
-    def decode(self, coefficients: Floats) -> LabelVolume:
-        """Turn (R,) coefficients into a class map (X, Y, Z) without an outside."""
-        scores, together, own = self._fields(coefficients)
+    def decode(self, coefficients: Floats, pose: Floats) -> LabelVolume:
+        """Turn (R,) coefficients in a pose (6,) into a class map (X, Y, Z) without an outside."""
+        scores, together, own = self._fields(coefficients, pose)
         inside = together > self._level(together)
         return np.where(inside, 1 + self.context + own.argmax(0), 1 + self._surroundings(scores)).astype(np.uint8)
 
     def surroundings(self, classes: LabelVolume) -> LabelVolume:
         """Return the context (X, Y, Z), 0 to context − 1, that the model can express nearest to that of a class map."""
-        coefficients = ((_vector(classes, self.context, self.labels) - self.mean) @ self.modes.T).astype(np.float32)
-        return self._surroundings(self._fields(coefficients)[0])
+        pose = _pose(classes > self.context, self.frame_mean[6:])
+        vector = _vector(classes, self.context, self.labels, pose, self.frame_mean[6:])
+        coefficients = ((vector - self.mean) @ self.modes.T).astype(np.float32)
+        return self._surroundings(self._fields(coefficients, pose)[0])
 
     def _surroundings(self, scores: FloatVolume | None) -> LabelVolume:
         return np.zeros(self.shape, np.uint8) if scores is None else classes_of_scores(scores, self.context)
@@ -105,9 +115,9 @@ class ShapeModel:
         voxels = min(max(voxels, 1), together.size - 1)
         return float(np.partition(together, -voxels - 1, axis=None)[-voxels - 1])
 
-    def _fields(self, coefficients: Floats) -> tuple[FloatVolume | None, FloatVolume, FloatVolume]:
+    def _fields(self, coefficients: Floats, pose: Floats) -> tuple[FloatVolume | None, FloatVolume, FloatVolume]:
         lattice = (self.mean + coefficients @ self.modes).reshape(-1, *_lattice(self.shape))
-        fields = np.stack([_refine(coarse, self.shape) for coarse in lattice])
+        fields = np.stack([_from_reference(coarse, self.shape, pose, self.frame_mean[6:]) for coarse in lattice])
         own = fields[-self.labels :]
         together = fields[-self.labels - 1] if self.labels > 1 else own[0]
         return (fields[0] / SCORE_WEIGHT if self.context > 1 else None), together, own
@@ -132,45 +142,87 @@ def fit_shape_model(
         InputError: If there are fewer than two maps.
     """
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "vectors"
-        volumes: list[float] = []
-        boxes: list[tuple[int, ...]] = []
-        shape: tuple[int, int, int] | None = None
-        with path.open("wb") as waiting:
-            for label, low, high in maps:
-                x, y, z = label.shape
-                shape = (x, y, z)
-                boxes.append((*low, *high))
-                _vector(label, context, labels).tofile(waiting)
-                volumes.append(_log_volume(label > context))
-        if shape is None or len(boxes) < 2:
+        waiting = _Waiting(Path(folder) / "maps", context)
+        for classes, low, high in maps:
+            waiting.add(classes, low, high)
+        if len(waiting.boxes) < 2:
             raise InputError(
                 "a shape prior needs at least two labelled training scans", remedy="add label maps or use --prior atlas"
             )
-        vectors = np.memmap(path, np.float32, "r").reshape(len(boxes), -1)
+        poses = waiting.poses()
+        reference = poses.mean(0)
+        path = Path(folder) / "vectors"
+        with path.open("wb") as file:
+            for classes, pose in zip(waiting.maps(), poses, strict=True):
+                _vector(classes, context, labels, pose, reference).tofile(file)
+        vectors = np.memmap(path, np.float32, "r").reshape(len(poses), -1)
         mean, modes, deviation = _principal_components(vectors)
-        corners = np.array(boxes, np.float64)
-        values, axes = np.linalg.eigh(np.cov(corners.T))
-        factor = axes * np.sqrt(np.clip(values, 0, None))
-        model = ShapeModel(
-            shape,
-            context,
-            labels,
-            mean,
-            modes,
-            deviation,
-            np.zeros((2, 2), np.float32),
-            corners.mean(0).astype(np.float32),
-            factor.astype(np.float32),
-        )
         del vectors
-    return replace(model, volumes=_measure_volumes(model, volumes))
+    frames = np.concatenate([np.array(waiting.boxes, np.float64), poses], axis=1)
+    values, axes = np.linalg.eigh(np.cov(frames.T))
+    factor = axes * np.sqrt(np.clip(values, 0, None))
+    model = ShapeModel(
+        waiting.shape,
+        context,
+        labels,
+        mean,
+        modes,
+        deviation,
+        np.zeros((2, 2), np.float32),
+        frames.mean(0).astype(np.float32),
+        factor.astype(np.float32),
+    )
+    return replace(model, volumes=_measure_volumes(model, waiting.volumes))
+
+
+class _Waiting:
+    """Class maps that wait in a file until all are there, and what is to be known of each."""
+
+    def __init__(self, path: Path, context: int) -> None:
+        self.path = path
+        self.context = context
+        self.shape = (0, 0, 0)
+        self.boxes: list[tuple[int, ...]] = []
+        self.volumes: list[float] = []
+
+    def add(self, classes: LabelVolume, low: tuple[int, int, int], high: tuple[int, int, int]) -> None:
+        x, y, z = classes.shape
+        self.shape = (x, y, z)
+        self.boxes.append((*low, *high))
+        self.volumes.append(_log_volume(classes > self.context))
+        with self.path.open("ab") as file:
+            classes.astype(np.uint8).tofile(file)
+
+    def maps(self) -> npt.NDArray[np.uint8]:
+        return np.memmap(self.path, np.uint8, "r").reshape(len(self.boxes), *self.shape)
+
+    def poses(self) -> Floats:
+        """Return the pose of each map, (N, 6); one without a label gets the mean of the others."""
+        unknown = np.full(6, np.nan, np.float32)
+        poses = np.stack([_pose(classes > self.context, unknown) for classes in self.maps()])
+        usual = np.array([*(n / 2 for n in self.shape), *(np.log(n / 6) for n in self.shape)], np.float32)
+        known = ~np.isnan(poses[:, 0])
+        poses[~known] = poses[known].mean(0) if known.any() else usual
+        return poses
+
+
+def _pose(inside: npt.NDArray[np.bool_], otherwise: Floats) -> Floats:
+    """Return centre (voxels) and log spread along each axis of a mask (X, Y, Z): (6,), or `otherwise` if it is empty."""
+    places = np.argwhere(inside)
+    if not len(places):
+        return otherwise
+    # A mask one voxel thick still has the spread of a box.
+    spread = np.sqrt(places.var(0) + 1 / 12)
+    return np.concatenate([places.mean(0), np.log(spread)]).astype(np.float32)
 
 
 def _measure_volumes(model: ShapeModel, trained: list[float]) -> Floats:
     """Return mean and deviation of log volumes: those of the training maps, and those of plain draws of the model."""
     rng = stream(0, "volumes of a shape model")
-    drawn = [_log_volume(model.decode(model.draw_coefficients(rng)) > model.context) for _ in range(DRAWS)]
+    drawn = []
+    for _ in range(DRAWS):
+        _, pose = model.draw_frame(rng)
+        drawn.append(_log_volume(model.decode(model.draw_coefficients(rng), pose) > model.context))
     return np.array([[float(np.mean(side)), float(np.std(side))] for side in (trained, drawn)], np.float32)
 
 
@@ -184,9 +236,9 @@ def save_shape_model(model: ShapeModel, path: Path) -> None:
         "mean": model.mean,
         "modes": model.modes,
         "deviation": model.deviation,
-        "fov_mean": model.fov_mean,
+        "frame_mean": model.frame_mean,
         "volumes": model.volumes,
-        "fov_factor": model.fov_factor,
+        "frame_factor": model.frame_factor,
         "shape": np.array([*model.shape, model.context, model.labels], np.int64),
     }
     write_bytes(path, save({name: np.ascontiguousarray(value) for name, value in tensors.items()}))
@@ -204,8 +256,8 @@ def _lattice(shape: tuple[int, int, int]) -> tuple[int, int, int]:
     return (x, y, z)
 
 
-def _vector(classes: LabelVolume, context: int, labels: int) -> Floats:
-    """Return the fields of `ShapeModel.mean` of a class map, on the lattice, flat, float32."""
+def _vector(classes: LabelVolume, context: int, labels: int, pose: Floats, reference: Floats) -> Floats:
+    """Return the fields of `ShapeModel.mean` of a class map, in the reference pose, on the lattice, flat, float32."""
     fields = []
     if context > 1:
         fields.append(SCORE_WEIGHT * ndimage.gaussian_filter(_scores(classes, context), LATTICE / 2))
@@ -214,7 +266,7 @@ def _vector(classes: LabelVolume, context: int, labels: int) -> Floats:
     masks += [filled == 1 + context + index for index in range(labels)]
     fields += [_squashed_distance(mask) for mask in masks]
     # Measured on the grid, kept on the lattice: the boundary keeps its place to a fraction of a voxel.
-    return np.concatenate([field[::LATTICE, ::LATTICE, ::LATTICE].astype(np.float32).ravel() for field in fields])
+    return np.concatenate([_to_reference(field, pose, reference).ravel() for field in fields])
 
 
 def _squashed_distance(inside: npt.NDArray[np.bool_]) -> FloatVolume:
@@ -243,15 +295,24 @@ def _filled(classes: LabelVolume, known: npt.NDArray[np.bool_]) -> LabelVolume:
     return filled
 
 
-def _refine(coarse: Floats, shape: tuple[int, int, int]) -> Floats:
-    """Interpolate a lattice field linearly to the grid; lattice voxel i lies on grid voxel LATTICE·i."""
-    axes = [np.arange(n) / LATTICE for n in shape]
-    for axis, places in enumerate(axes):
-        low = np.minimum(places.astype(int), coarse.shape[axis] - 1)
-        high = np.minimum(low + 1, coarse.shape[axis] - 1)
-        weight = (places - low).astype(np.float32).reshape([-1 if a == axis else 1 for a in range(3)])
-        coarse = coarse.take(low, axis) * (1 - weight) + coarse.take(high, axis) * weight
-    return coarse
+def _to_reference(field: FloatVolume, pose: Floats, reference: Floats) -> FloatVolume:
+    """Sample a field (X, Y, Z) on the lattice of the reference pose; lattice voxel i lies on grid voxel LATTICE · i."""
+    scale = np.exp(pose[3:] - reference[3:]).astype(float)
+    offset = pose[:3] - scale * reference[:3]
+    sampled: FloatVolume = ndimage.affine_transform(
+        field.astype(np.float32), scale * LATTICE, offset, _lattice(field.shape), order=1, mode="nearest"
+    )
+    return sampled
+
+
+def _from_reference(coarse: FloatVolume, shape: tuple[int, int, int], pose: Floats, reference: Floats) -> FloatVolume:
+    """Sample a lattice field of the reference pose on the grid, in a pose."""
+    scale = np.exp(reference[3:] - pose[3:]).astype(float)
+    offset = reference[:3] - scale * pose[:3]
+    sampled: FloatVolume = ndimage.affine_transform(
+        coarse.astype(np.float32), scale / LATTICE, offset / LATTICE, shape, order=1, mode="nearest"
+    )
+    return sampled
 
 
 def _principal_components(vectors: npt.NDArray[np.float32]) -> tuple[Floats, Floats, Floats]:

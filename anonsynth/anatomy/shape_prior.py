@@ -12,9 +12,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from anonsynth.anatomy.priors import DrawnLabel, Guarantee
-from anonsynth.anatomy.shape import TRUNCATION, ShapeModel
+from anonsynth.anatomy.shape import ShapeModel
 from anonsynth.cohort.geometry import Grid, LabelVolume
 from anonsynth.cohort.model import LabelEntry
 
@@ -41,8 +42,9 @@ class ShapePrior:
         """Draw a class map; `label` holds classes, not label values, and 0 outside the drawn field of view."""
         rank = self.model.deviation.size
         coefficients = self.model.draw_coefficients(rng)
-        classes = self.model.decode(coefficients)
-        low, high = self._field_of_view(classes, rng)
+        corners, pose = self.model.draw_frame(rng)
+        classes = self.model.decode(coefficients, pose)
+        low, high = self._field_of_view(classes, np.rint(corners).astype(int))
         inside = np.zeros(classes.shape, bool)
         inside[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] = True
         recipe: dict[str, float | str] = {
@@ -53,10 +55,8 @@ class ShapePrior:
         return DrawnLabel(np.where(inside, classes, 0).astype(np.uint8), low, high, recipe)
 
     def _field_of_view(
-        self, classes: LabelVolume, rng: np.random.Generator
+        self, classes: LabelVolume, corners: npt.NDArray[np.int_]
     ) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
-        noise = np.clip(rng.standard_normal(6), -TRUNCATION, TRUNCATION)
-        corners = np.rint(self.model.fov_mean + self.model.fov_factor @ noise).astype(int)
         shape = np.array(classes.shape)
         low = np.clip(corners[:3], 0, shape - 1)
         high = np.clip(corners[3:], low + 1, shape)
