@@ -207,7 +207,7 @@ class _Waiting:
 
 
 def _pose(inside: npt.NDArray[np.bool_], otherwise: Floats) -> Floats:
-    """Return centre (voxels) and log spread along each axis of a mask (X, Y, Z): (6,), or `otherwise` if it is empty."""
+    """Return centre and log spread of a mask (X, Y, Z) along each axis, in voxels: (6,); `otherwise` if it is empty."""
     places = np.argwhere(inside)
     if not len(places):
         return otherwise
