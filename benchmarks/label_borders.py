@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from anonsynth.anatomy.borders import DEPTHS, border_profile
-from anonsynth.anatomy.context import CONTEXT_CLASSES, context_map
+from anonsynth.anatomy.borders import DEPTHS, border_profile, seen_classes
+from anonsynth.anatomy.context import CONTEXT_CLASSES
 from anonsynth.cohort.layouts import find_nifti
 from anonsynth.cohort.model import Split
 from anonsynth.cohort.store import open_cohort
@@ -74,9 +74,7 @@ def by_patient(pairs: Iterable[Pair]) -> npt.NDArray[np.float64]:
 def border_counts(image: npt.NDArray[np.float32], label: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
     """Count (2, depths) for one scan (X, Y, Z) with intensities in [0, 1], 0 outside the field of view."""
     inside, fov = label > 0, image > 0
-    context = np.where(fov, context_map(image, fov, CONTEXT_CLASSES) + 1, 0)
-    classes = np.where(inside, CONTEXT_CLASSES + 1, context).astype(np.uint8)
-    return border_profile(image, classes, CONTEXT_CLASSES + 1)
+    return border_profile(image, seen_classes(image, inside, fov), CONTEXT_CLASSES + 1)
 
 
 def interval(counts: npt.NDArray[np.float64]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import dataclass
 
 import nibabel as nib
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 from scipy import ndimage
 
 from anonsynth.anatomy.borders import stray
+from anonsynth.anatomy.priors import DrawnLabel, Guarantee
 from anonsynth.cohort.geometry import Grid, LabelVolume
 from anonsynth.cohort.model import CohortInfo, GridInfo, LabelEntry, ScanRecord, Split
 from anonsynth.cohort.store import Cohort, open_cohort, save_cohort_tables, save_scan
@@ -34,6 +35,19 @@ def class_map(rng: np.random.Generator) -> LabelVolume:
     classes = np.where(axes[0] < 0, 1, 2)
     classes[np.square(axes).sum(0) < 10**2] = 3
     return classes.astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class Balls:
+    """A prior of balls like those of the cohort."""
+
+    grid: Grid
+    name: str = "balls"
+    guarantee: Guarantee = Guarantee.NONE
+    labels: tuple[LabelEntry, ...] = VOCABULARY.labels
+
+    def draw(self, rng: np.random.Generator) -> DrawnLabel:
+        return DrawnLabel(class_map(rng), (0, 0, 0), SHAPE, {})
 
 
 def painter() -> PaintedTranslator:
@@ -97,12 +111,8 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
 
 def test_straying_and_texture_are_found_again(cohort: Cohort) -> None:
     generator = painter()
-    codes = {record.scan: np.zeros(2, np.float32) for record in cohort.records}
-    with Progress(quiet=True) as progress:
-        distance = finish(
-            generator, cohort, cohort.records, maps(cohort), codes, VOCABULARY, 0, torch.device("cpu"), progress
-        )
-    assert distance == pytest.approx(STRAYED, abs=0.31)
+    distance = finished(generator, cohort, VOCABULARY)
+    assert distance == pytest.approx(STRAYED, abs=0.25)
     strength = generator.texture.strength[:, 0].numpy()
     assert np.sqrt(np.square(strength[:, 3]).sum()) == pytest.approx(TEXTURE, rel=0.5)
     assert strength[:, 3].argmax() == 1  # of the width that was put in
@@ -111,12 +121,12 @@ def test_straying_and_texture_are_found_again(cohort: Cohort) -> None:
 
 def test_nothing_is_done_where_surroundings_are_not_modelled(cohort: Cohort) -> None:
     generator = painter()
-    plain = Vocabulary(context=1, labels=VOCABULARY.labels)
-    with Progress(quiet=True) as progress:
-        distance = finish(generator, cohort, cohort.records, maps(cohort), {}, plain, 0, torch.device("cpu"), progress)
-    assert distance == 0
+    assert finished(generator, cohort, Vocabulary(context=1, labels=VOCABULARY.labels)) == 0
     assert generator.texture.strength.abs().max() == 0
 
 
-def maps(cohort: Cohort) -> Path:
-    return cohort.folder / "maps"
+def finished(generator: PaintedTranslator, cohort: Cohort, vocabulary: Vocabulary) -> float:
+    codes = {record.scan: np.zeros(2, np.float32) for record in cohort.records}
+    maps, prior, device = cohort.folder / "maps", Balls(cohort.grid), torch.device("cpu")
+    with Progress(quiet=True) as progress:
+        return finish(generator, cohort, cohort.records, maps, codes, vocabulary, prior, 0, device, progress)

@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from anonsynth.anatomy.context import CONTEXT_CLASSES, context_map
 from anonsynth.cohort.geometry import FloatVolume, LabelVolume
 
-__all__ = ["DEPTHS", "border_profile", "stray"]
+__all__ = ["DEPTHS", "border_profile", "seen_classes", "stray"]
 
 DEPTHS = (0.2, 0.8, 1.2, 1.7, 2.3)
 """Edges of the depths inside a label, in voxels, at which a profile is taken."""
@@ -78,6 +79,15 @@ def border_profile(image: FloatVolume, classes: LabelVolume, labelled_from: int)
     counts[0] = np.bincount(bins[use][told_apart & like_other], minlength=len(DEPTHS) - 1)
     counts[1] = np.bincount(bins[use][told_apart], minlength=len(DEPTHS) - 1)
     return counts
+
+
+def seen_classes(image: FloatVolume, labelled: npt.NDArray[np.bool_], fov: npt.NDArray[np.bool_]) -> LabelVolume:
+    """Return a class map (X, Y, Z) for `border_profile` whose surroundings are read off the image itself.
+
+    Class maps of patients are approximate and drawn ones exact, so profiles taken with them cannot be compared.
+    """
+    context = np.where(fov, context_map(image, fov, CONTEXT_CLASSES) + 1, 0)
+    return np.where(labelled, CONTEXT_CLASSES + 1, context).astype(np.uint8)
 
 
 def _depth(inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:

@@ -41,7 +41,8 @@ def context_map(image: FloatVolume, fov: npt.NDArray[np.bool_], classes: int) ->
 def normal_scores(classes: int) -> npt.NDArray[np.float32]:
     """Return the mean of a standard normal within each of (K,) classes of equal share, darkest first."""
     limits = stats.norm.ppf(np.arange(classes + 1) / classes)
-    return (classes * -np.diff(stats.norm.pdf(limits))).astype(np.float32)
+    scores: npt.NDArray[np.float32] = (classes * -np.diff(stats.norm.pdf(limits))).astype(np.float32)
+    return scores
 
 
 def classes_of_scores(scores: FloatVolume, classes: int) -> LabelVolume:

@@ -10,7 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from anonsynth.anatomy.borders import border_profile, stray
+from anonsynth.anatomy.borders import border_profile, seen_classes, stray
+from anonsynth.anatomy.context import CONTEXT_CLASSES
+from anonsynth.anatomy.priors import LabelPrior
 from anonsynth.anatomy.random_field import LAGS, autocovariance
 from anonsynth.cohort.geometry import FloatVolume, LabelVolume
 from anonsynth.cohort.model import ScanRecord
@@ -20,13 +22,16 @@ from anonsynth.seeds import stream, stream_seed
 from anonsynth.synthesis.data import read_class_map
 from anonsynth.synthesis.label_to_mri import render
 from anonsynth.synthesis.painter import PaintedTranslator
+from anonsynth.synthesis.style import draw_style
 from anonsynth.synthesis.texture import WIDTHS, missing_texture
 from anonsynth.synthesis.vocabulary import Vocabulary, coordinates
 
 __all__ = ["LOOKED_AT", "finish"]
 
 LOOKED_AT = 12
-DISTANCES = (0.0, 0.3, 0.6, 0.9, 1.2, 1.5)
+DRAWN = 24
+"""How many class maps are drawn to look at borders."""
+DISTANCES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4)
 """How far borders stray, in voxels: what is tried."""
 
 
@@ -57,6 +62,7 @@ def finish(
     class_maps: Path,
     codes: Mapping[str, npt.NDArray[np.float32]],
     vocabulary: Vocabulary,
+    prior: LabelPrior,
     seed: int,
     device: torch.device,
     progress: Progress,
@@ -64,8 +70,9 @@ def finish(
     """Give the generator the texture that it lacks; return how far borders are to stray, in voxels.
 
     A dozen training scans are written again from their own class maps and styles, the borders strayed by each of
-    `DISTANCES`. At each distance the missing texture is measured and added, and the border profile compared with that
-    of the scans themselves; the distance where they are nearest is taken, with its texture.
+    `DISTANCES`. At each distance the missing texture is measured and added. Then scans are written of drawn class maps,
+    as generation does it, and their border profile is compared with that of the training scans; the distance where the
+    two are nearest is taken, with its texture.
 
     Where surroundings are not modelled nothing is added and the distance is 0: there class maps are filled in, and they
     err by more than tissues vary (on 50 patients, brains came out mottled and scalps in lumps).
@@ -76,6 +83,11 @@ def finish(
     chosen = records[:: -(-len(records) // LOOKED_AT)]
     spacing = cohort.grid.spacing
     strength = nothing = np.zeros((len(WIDTHS), len(cohort.info.modalities), vocabulary.classes), np.float32)
+    maps = [prior.draw(stream(seed, "finish", "map", index)).label for index in range(DRAWN)]
+    wanted = sum(
+        _profile(real.image[int(np.argmax(real.present))], real.classes, vocabulary)
+        for real in _scans(cohort, chosen, class_maps, codes)
+    )
     best, stray_by = np.inf, 0.0
     for number, distance in enumerate(DISTANCES):
         generator.texture.take(nothing, spacing)
@@ -85,12 +97,11 @@ def finish(
         )
         texture = np.stack([missing_texture(r, g) for r, g in zip(*np.asarray(covariance), strict=True)], axis=1)
         generator.texture.take(texture, spacing)
-        profiles = sum(
-            _profiles(real, writer.write(real, distance), 1 + vocabulary.context)
-            for real in _scans(cohort, chosen, class_maps, codes)
+        reached = sum(
+            _profile(writer.invent(classes, distance, index)[0], classes, vocabulary)
+            for index, classes in enumerate(maps)
         )
-        shares = [counts / np.maximum(total, 1) for counts, total in np.asarray(profiles)]
-        gap = float(np.abs(shares[0] - shares[1]).sum())
+        gap = float(np.abs(_shares(np.asarray(reached)) - _shares(np.asarray(wanted))).sum())
         if gap < best:
             best, stray_by, strength = gap, distance, texture
         progress.step("texture and borders", number + 1, len(DISTANCES), f"borders {distance} voxels")
@@ -107,14 +118,30 @@ class _Writer:
     place: torch.Tensor
     seed: int
 
+    def invent(self, classes: LabelVolume, distance: float, index: int) -> FloatVolume:
+        """Return (C, X, Y, Z) for a drawn class map in a drawn style."""
+        noise = torch.Generator().manual_seed(stream_seed(self.seed, "finish", "invented", index))
+        style = draw_style(len(self.generator.painter.axes), noise)
+        return self._render(classes, distance, style, stream(self.seed, "finish", "border", index), noise)
+
     def write(self, real: _Real, distance: float) -> FloatVolume:
         """Return (C, X, Y, Z) for borders strayed by `distance` voxels; each scan always has its own noise."""
-        rng = stream(self.seed, "finish", "border", real.name)
-        strayed = stray(real.classes, 1 + self.vocabulary.context, distance, rng)
         noise = torch.Generator().manual_seed(stream_seed(self.seed, "finish", "noise", real.name))
-        classes = torch.from_numpy(np.ascontiguousarray(strayed))[None].to(self.place.device)
-        style = torch.from_numpy(real.style)[None].to(self.place)
-        image: FloatVolume = render(self.generator, classes, self.place, style, self.vocabulary, noise)[0].cpu().numpy()
+        rng = stream(self.seed, "finish", "border", real.name)
+        return self._render(real.classes, distance, torch.from_numpy(real.style)[None], rng, noise)
+
+    def _render(
+        self,
+        classes: LabelVolume,
+        distance: float,
+        style: torch.Tensor,
+        rng: np.random.Generator,
+        noise: torch.Generator,
+    ) -> FloatVolume:
+        strayed = stray(classes, 1 + self.vocabulary.context, distance, rng)
+        drawn = torch.from_numpy(np.ascontiguousarray(strayed))[None].to(self.place.device)
+        written = render(self.generator, drawn, self.place, style.to(self.place), self.vocabulary, noise)
+        image: FloatVolume = written[0].cpu().numpy()
         return image
 
 
@@ -129,10 +156,13 @@ def _covariances(
     return result
 
 
-def _profiles(real: _Real, written: FloatVolume, labelled_from: int) -> npt.NDArray[np.float64]:
-    """Return `border_profile` of the scan and of what was written, in the first acquired modality: (2, 2, depths)."""
-    channel = int(np.argmax(real.present))
-    return np.stack([border_profile(image[channel], real.classes, labelled_from) for image in (real.image, written)])
+def _profile(image: FloatVolume, classes: LabelVolume, vocabulary: Vocabulary) -> npt.NDArray[np.float64]:
+    return border_profile(image, seen_classes(image, classes > vocabulary.context, classes > 0), 1 + CONTEXT_CLASSES)
+
+
+def _shares(counts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    shares: npt.NDArray[np.float64] = counts[0] / np.maximum(counts[1], 1)
+    return shares
 
 
 def _scans(

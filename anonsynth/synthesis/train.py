@@ -102,11 +102,11 @@ def train(
         networks, sampler, source.vocabulary, settings, performance, device, checkpoint, progress
     )
 
+    prior = open_prior(source, cohort.grid, out)
     strays = finish(
-        networks.mean, cohort, records, class_maps, codes, source.vocabulary, settings.seed, device, progress
+        networks.mean, cohort, records, class_maps, codes, source.vocabulary, prior, settings.seed, device, progress
     )
     save_weights(out / GENERATOR_FILE, networks.mean)
-    prior = open_prior(source, cohort.grid, out)
     pictures = _fixed_samples(networks, prior, source, settings, device)
     training_picture(out / "training.png", history, pictures, cohort.info.modalities, cohort.grid.spacing)
     write_json(out / "history.json", history)
