@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from anonsynth.anatomy.context import classes_of_scores, context_map, normal_scores
+from anonsynth.anatomy.context import context_map, normal_scores, score_limits
 from anonsynth.anatomy.random_field import LAGS, autocovariance, field_variances, widths_in_voxels
 from anonsynth.cohort.geometry import FloatVolume
 from anonsynth.synthesis.texture import WIDTHS, Texture, missing_texture
@@ -103,6 +103,6 @@ def test_context_classes_are_ranks() -> None:
     classes = context_map(image, fov, 6)
     assert np.allclose(np.bincount(classes.ravel()) / image.size, 1 / 6, atol=0.01)
     assert np.array_equal(classes, context_map(0.2 + 0.3 * image, fov, 6))  # brightness and contrast do not matter
-    assert np.array_equal(classes_of_scores(normal_scores(6)[classes], 6), classes)
+    assert np.array_equal(np.digitize(normal_scores(6)[classes], score_limits(6)), classes)
     assert normal_scores(6).mean() == pytest.approx(0, abs=1e-6)
     assert np.all(context_map(image, fov, 1) == 0)

@@ -8,7 +8,7 @@ from scipy import ndimage, stats
 
 from anonsynth.cohort.geometry import FloatVolume, LabelVolume
 
-__all__ = ["CONTEXT_CLASSES", "classes_of_scores", "context_map", "normal_scores", "unlabelled_share"]
+__all__ = ["CONTEXT_CLASSES", "context_map", "normal_scores", "score_limits", "unlabelled_share"]
 
 CONTEXT_CLASSES = 6
 """Of equal share each, from dark to bright."""
@@ -45,10 +45,10 @@ def normal_scores(classes: int) -> npt.NDArray[np.float32]:
     return scores
 
 
-def classes_of_scores(scores: FloatVolume, classes: int) -> LabelVolume:
-    """Return the class (X, Y, Z), from 0, of normal scores: what `normal_scores` took apart."""
-    limits = stats.norm.ppf(np.arange(1, classes) / classes)
-    return np.digitize(scores, limits).astype(np.uint8)
+def score_limits(classes: int) -> npt.NDArray[np.float32]:
+    """Return the (K − 1,) normal scores between (K,) classes of equal share."""
+    limits: npt.NDArray[np.float32] = stats.norm.ppf(np.arange(1, classes) / classes).astype(np.float32)
+    return limits
 
 
 def unlabelled_share(image: FloatVolume, label: LabelVolume) -> float:

@@ -21,7 +21,8 @@ import numpy.typing as npt
 from safetensors.numpy import load_file, save
 from scipy import ndimage
 
-from anonsynth.anatomy.context import classes_of_scores, normal_scores
+from anonsynth.anatomy.context import normal_scores
+from anonsynth.anatomy.shells import classes_in_shells, limits_in_shells, usual_limits
 from anonsynth.cohort.geometry import FloatVolume, LabelVolume
 from anonsynth.errors import InputError
 from anonsynth.files import write_bytes
@@ -62,6 +63,8 @@ class ShapeModel:
         frame_mean: (12,) mean of the field of view's low and high corner and of the pose: centre of the labels, in
             voxels, and logarithm of their spread along each axis.
         frame_factor: (12, 12) Cholesky-like factor of their covariance.
+        limits: (len(SHELLS), context − 1) normal scores between the classes of surroundings, by distance from the
+            labels (`anatomy/shells.py`).
     """
 
     shape: tuple[int, int, int]
@@ -73,6 +76,7 @@ class ShapeModel:
     volumes: Floats
     frame_mean: Floats
     frame_factor: Floats
+    limits: Floats
 
     def draw_frame(self, rng: np.random.Generator) -> tuple[Floats, Floats]:
         """Draw a field of view (6,), low and high corner in voxels, and a pose (6,)."""
@@ -89,17 +93,24 @@ class ShapeModel:
         """Turn (R,) coefficients in a pose (6,) into a class map (X, Y, Z) without an outside."""
         scores, together, own = self._fields(coefficients, pose)
         inside = together > self._level(together)
-        return np.where(inside, 1 + self.context + own.argmax(0), 1 + self._surroundings(scores)).astype(np.uint8)
+        around = 1 + self._surroundings(scores, inside)
+        return np.where(inside, 1 + self.context + own.argmax(0), around).astype(np.uint8)
 
     def surroundings(self, classes: LabelVolume) -> LabelVolume:
         """Return the context (X, Y, Z), 0 to context − 1, that the model can express nearest to that of a class map."""
+        scores = self.scores_near(classes) if self.context > 1 else None
+        return self._surroundings(scores, classes > self.context)
+
+    def scores_near(self, classes: LabelVolume) -> FloatVolume:
+        """Return the normal scores (X, Y, Z) that the model can express nearest to those of a class map."""
         pose = _pose(classes > self.context, self.frame_mean[6:])
         vector = _vector(classes, self.context, self.labels, pose, self.frame_mean[6:])
         coefficients = ((vector - self.mean) @ self.modes.T).astype(np.float32)
-        return self._surroundings(self._fields(coefficients, pose)[0])
+        scores = self._fields(coefficients, pose)[0]
+        return np.zeros(self.shape, np.float32) if scores is None else scores
 
-    def _surroundings(self, scores: FloatVolume | None) -> LabelVolume:
-        return np.zeros(self.shape, np.uint8) if scores is None else classes_of_scores(scores, self.context)
+    def _surroundings(self, scores: FloatVolume | None, labelled: npt.NDArray[np.bool_]) -> LabelVolume:
+        return np.zeros(self.shape, np.uint8) if scores is None else classes_in_shells(scores, labelled, self.limits)
 
     def _level(self, together: FloatVolume) -> float:
         """Return the level above which the labels' field is inside.
@@ -158,21 +169,25 @@ def fit_shape_model(
         vectors = np.memmap(path, np.float32, "r").reshape(len(poses), -1)
         mean, modes, deviation = _principal_components(vectors)
         del vectors
-    frames = np.concatenate([np.array(waiting.boxes, np.float64), poses], axis=1)
-    values, axes = np.linalg.eigh(np.cov(frames.T))
-    factor = axes * np.sqrt(np.clip(values, 0, None))
-    model = ShapeModel(
-        waiting.shape,
-        context,
-        labels,
-        mean,
-        modes,
-        deviation,
-        np.zeros((2, 2), np.float32),
-        frames.mean(0).astype(np.float32),
-        factor.astype(np.float32),
-    )
-    return replace(model, volumes=_measure_volumes(model, waiting.volumes))
+        frames = np.concatenate([np.array(waiting.boxes, np.float64), poses], axis=1)
+        values, axes = np.linalg.eigh(np.cov(frames.T))
+        factor = axes * np.sqrt(np.clip(values, 0, None))
+        model = ShapeModel(
+            waiting.shape,
+            context,
+            labels,
+            mean,
+            modes,
+            deviation,
+            np.zeros((2, 2), np.float32),
+            frames.mean(0).astype(np.float32),
+            factor.astype(np.float32),
+            usual_limits(context),
+        )
+        if context > 1:
+            scored = ((classes, model.scores_near(classes)) for classes in waiting.maps())
+            model = replace(model, limits=limits_in_shells(scored, context))
+        return replace(model, volumes=_measure_volumes(model, waiting.volumes))
 
 
 class _Waiting:
@@ -239,6 +254,7 @@ def save_shape_model(model: ShapeModel, path: Path) -> None:
         "frame_mean": model.frame_mean,
         "volumes": model.volumes,
         "frame_factor": model.frame_factor,
+        "limits": model.limits,
         "shape": np.array([*model.shape, model.context, model.labels], np.int64),
     }
     write_bytes(path, save({name: np.ascontiguousarray(value) for name, value in tensors.items()}))
