@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -12,6 +13,7 @@ from scipy import ndimage
 
 from anonsynth.anatomy.borders import stray
 from anonsynth.anatomy.priors import DrawnLabel, Guarantee
+from anonsynth.anatomy.rim import KNOTS, SIDES, rim_volume
 from anonsynth.cohort.geometry import Grid, LabelVolume
 from anonsynth.cohort.model import CohortInfo, GridInfo, LabelEntry, ScanRecord, Split
 from anonsynth.cohort.store import Cohort, open_cohort, save_cohort_tables, save_scan
@@ -26,7 +28,8 @@ SHAPE = (36, 32, 28)
 COLOURS = np.array([0, 0.15, 0.85, 0.5], np.float32)
 VOCABULARY = Vocabulary(context=2, labels=(LabelEntry(value=1, name="ball"),))
 PATIENTS = 6
-STRAYED, TEXTURE = 0.9, 0.05
+STRAYED, TEXTURE, RIM = 0.9, 0.05, 0.15
+UP, DOWN, AT_BORDER = 5, 4, KNOTS.index(0.5) - 1
 
 
 def class_map(rng: np.random.Generator) -> LabelVolume:
@@ -63,7 +66,19 @@ def painter() -> PaintedTranslator:
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
     """Scans that were painted with strayed borders and with texture in the ball."""
-    folder = tmp_path_factory.mktemp("strayed")
+    return painted_cohort(tmp_path_factory.mktemp("strayed"), 0.0)
+
+
+@pytest.fixture(scope="module")
+def rimmed(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
+    """The same with a bright rim inside the ball's upper border."""
+    return painted_cohort(tmp_path_factory.mktemp("rimmed"), RIM)
+
+
+def painted_cohort(folder: Path, rim: float) -> Cohort:
+    """Write and open a cohort of balls."""
+    rims = np.zeros((1, SIDES, len(KNOTS) - 1))
+    rims[0, UP, AT_BORDER] = rim
     grid = Grid(SHAPE, (1.0, 1.0, 1.0)).centred()
     (folder / "maps").mkdir()
     records = []
@@ -72,6 +87,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
         classes = class_map(rng)
         image = COLOURS[stray(classes, 3, STRAYED, rng)]
         field = ndimage.gaussian_filter(rng.standard_normal(SHAPE), WIDTHS[1])
+        image = image + rim_volume(classes == 3, rims)[0]
         image = np.clip(image + TEXTURE * (classes == 3) * field / field.std(), 0, 1).astype(np.float32)
         name = f"P{index + 1:04d}-S01"
         written = save_scan(folder / "scans" / name, grid, [("T1w", image)], VOCABULARY.label_map(classes))
@@ -117,6 +133,14 @@ def test_straying_and_texture_are_found_again(cohort: Cohort) -> None:
     assert np.sqrt(np.square(strength[:, 3]).sum()) == pytest.approx(TEXTURE, rel=0.5)
     assert strength[:, 3].argmax() == 1  # of the width that was put in
     assert np.all(strength[:, 0] == 0)
+    assert generator.rim.lacking.abs().max() < 0.1  # the painter knows all there is to know but what was put in below
+
+
+def test_a_rim_is_found_again(rimmed: Cohort) -> None:
+    generator = painter()
+    finished(generator, rimmed, VOCABULARY)
+    lacking = generator.rim.lacking[0].numpy()
+    assert lacking[UP, AT_BORDER] - lacking[DOWN, AT_BORDER] == pytest.approx(RIM, abs=0.08)
 
 
 def test_nothing_is_done_where_surroundings_are_not_modelled(cohort: Cohort) -> None:

@@ -82,7 +82,7 @@ def generate_patients(
         seen = stray(drawn.label, 1 + vocabulary.context, info.border_stray, stream(seed, "border", index))
         classes = torch.from_numpy(np.ascontiguousarray(seen))[None].to(device)
         scans = tuple(
-            _scan(generator, classes, place, info, stream_seed(seed, "style", index, number))
+            _scan(generator, classes, drawn.label, place, info, stream_seed(seed, "style", index, number))
             for number in range(1, styles + 1)
         )
         yield SubstitutePatient(index, vocabulary.label_map(drawn.label), drawn.recipe, scans)
@@ -92,6 +92,7 @@ def generate_patients(
 def _scan(
     generator: PaintedTranslator,
     classes: torch.Tensor,
+    drawn: LabelVolume,
     place: torch.Tensor,
     info: ModelInfo,
     style_seed: int,
@@ -99,7 +100,10 @@ def _scan(
     noise = torch.Generator().manual_seed(style_seed)
     style = draw_style(info.settings.style, noise).to(place)
     image = render(generator, classes, place, style, info.source.vocabulary, noise)[0]
-    return GeneratedScan(image.cpu().numpy().astype(np.float32), style_seed)
+    completed = generator.rim.complete(
+        image.cpu().numpy().astype(np.float32), drawn > info.source.vocabulary.context, drawn > 0
+    )
+    return GeneratedScan(completed, style_seed)
 
 
 def _generator(info: ModelInfo, folder: Path, device: torch.device) -> PaintedTranslator:

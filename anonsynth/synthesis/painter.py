@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from anonsynth.synthesis.networks import Translator
+from anonsynth.synthesis.rim import Rim
 from anonsynth.synthesis.style import StyleSpace
 from anonsynth.synthesis.texture import Texture
 
@@ -99,6 +100,7 @@ class PaintedTranslator(nn.Module):
         self.painter = Painter(classes, modalities, style=style)
         self.grain = Grain(classes, modalities)
         self.texture = Texture(classes, modalities)
+        self.rim = Rim(modalities)  # added where the label map is known, after `forward`
         self.translator = Translator(classes + 3 + modalities, modalities, width=width, style=style)
         # The first picture is the painted one.
         for last in self.translator.out.parameters():

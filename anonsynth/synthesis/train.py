@@ -34,7 +34,7 @@ from anonsynth.synthesis.card import model_card
 from anonsynth.synthesis.checkpoint import save_weights
 from anonsynth.synthesis.data import ScanSampler, crop_shape, read_class_map
 from anonsynth.synthesis.device import pick_device
-from anonsynth.synthesis.finish import LOOKED_AT, finish
+from anonsynth.synthesis.finish import LOOKED_AT, RIMS_OF, finish
 from anonsynth.synthesis.label_source import LabelSource, choose_label_source, open_prior
 from anonsynth.synthesis.label_to_mri import LabelToMRI, render, train_label_to_mri
 from anonsynth.synthesis.model import GENERATOR_FILE, MODEL_FILE, ModelInfo, hash_weights
@@ -208,6 +208,7 @@ def _unprotected(cohort: Cohort, source: LabelSource) -> tuple[str, ...]:
     if source.vocabulary.context > 1:
         items.append(f"how strong the texture of each tissue is (up to {LOOKED_AT} training scans were looked at)")
         items.append(f"how far borders stray from label maps (up to {LOOKED_AT} training scans were looked at)")
+        items.append(f"mean intensities by depth and side of a label's border (up to {RIMS_OF} training scans)")
     if not cohort.info.grid_given:
         items.append("the grid's shape and spacing (inferred from all scans)")
     if source.fov_slices:
