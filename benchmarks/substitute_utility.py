@@ -1,10 +1,14 @@
 """What a substitute cohort is worth: one fixed U-Net trained on it and on the real patients, tested on the holdout.
 
-    python benchmarks/substitute_utility.py COHORT SYNTHETIC [--seeds 3] [--steps 300] [--json FILE]
+    python benchmarks/substitute_utility.py COHORT SYNTHETIC [--seeds 3] [--tested-on holdout] [--json FILE]
 
 Both arms get the same network, the same number of optimisation steps and the same seeds. Dice is the mean over labels
 and over the holdout scans of a patient first, then over patients; intervals are 95 % bootstrap intervals over holdout
 patients of the mean over seeds, and the ratio's interval resamples the same patients in both arms.
+
+With `--tested-on train` the generated scans are judged by the training patients: that is for choosing between
+generators without looking at the holdout. The arm of real scans then tests on what it was trained on: leave it out
+with `--arms synthetic`.
 """
 
 from __future__ import annotations
@@ -37,6 +41,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--arms", default="real,synthetic")
+    parser.add_argument("--tested-on", type=Split, default=Split.HOLDOUT, choices=list(Split))
     parser.add_argument("--json", type=Path, help="results of every run; runs that are in it are not repeated")
     arguments = parser.parse_args()
 
@@ -47,18 +52,24 @@ def main() -> None:
         "synthetic": lambda: generated_pairs(cohort, arguments.synthetic, values),
     }
     done: dict[str, list[list[float]]] = {}
+    key = {"steps": arguments.steps, "tested_on": arguments.tested_on.value}
     if arguments.json and arguments.json.exists():
-        done = json.loads(arguments.json.read_text("utf-8"))["arms"]
+        kept = json.loads(arguments.json.read_text("utf-8"))
+        if {"steps": kept["steps"], "tested_on": kept.get("tested_on", Split.HOLDOUT.value)} != key:
+            msg = f"{arguments.json.name} holds runs of other steps or patients; name another file"
+            raise SystemExit(msg)
+        done = kept["arms"]
     for arm in arguments.arms.split(","):
         images, labels = arms[arm]()
         runs = done.setdefault(arm, [])
         for seed in range(len(runs), arguments.seeds):
-            runs.append(score(cohort, values, images, labels, arguments.steps, seed, arm).tolist())
+            runs.append(score(cohort, values, images, labels, arguments, seed, arm).tolist())
             if arguments.json:
-                write_json(arguments.json, {"steps": arguments.steps, "arms": done})
+                write_json(arguments.json, {**key, "arms": done})
     scores = {arm: np.array(runs) for arm, runs in done.items()}
     print(
-        f"\n{len(next(iter(scores.values()))[0])} holdout patients, {arguments.seeds} seeds, {arguments.steps} steps; "
+        f"\n{len(next(iter(scores.values()))[0])} {arguments.tested_on.value} patients, "
+        f"{arguments.seeds} seeds, {arguments.steps} steps; "
         f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
     )
     report = summarise(scores)
@@ -99,16 +110,16 @@ def score(
     values: list[int],
     images: npt.NDArray[np.float16],
     labels: npt.NDArray[np.uint8],
-    steps: int,
+    arguments: argparse.Namespace,
     seed: int,
     arm: str,
 ) -> npt.NDArray[np.float64]:
-    """Train once and return the mean Dice of every holdout patient."""
+    """Train once and return the mean Dice of every patient that is tested on."""
     started = time.monotonic()
     classes = len(values) + 1
-    net = train_unet(images, labels, classes=classes, steps=steps, seed=seed)
+    net = train_unet(images, labels, classes=classes, steps=arguments.steps, seed=seed)
     by_patient: dict[str, list[float]] = {}
-    for record in cohort.of(Split.HOLDOUT):
+    for record in cohort.of(arguments.tested_on):
         if record.labelled:
             scan = cohort.load(record)
             dice = dice_scores(net, scan.image.astype(np.float16), ranked(scan.label, values), classes)
