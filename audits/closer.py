@@ -155,7 +155,7 @@ def _add_contrast(looked: Sequence[_Looked], voxels: Probe, index: Index) -> Non
         shared = voxels.present & scan.present
         as_it_lies = Pose(IDENTITY.matrix, IDENTITY.offset, mirrored=one.pose.mirrored)
         one.similarity[Aspect.CONTRAST] = max(
-            dependence(voxels.values, *read_at(scan.image, voxels.positions, where, grid), shared)
+            dependence(voxels.values, *read_at(scan, voxels.positions, where, grid), shared)
             for where in (as_it_lies, one.pose)
         )
 

@@ -13,7 +13,6 @@ import numpy.typing as npt
 
 from anonsynth.audits.pose import Pose
 from anonsynth.audits.views import ViewGrid, body
-from anonsynth.cohort.geometry import FloatVolume
 from anonsynth.cohort.store import Scan
 
 __all__ = ["Probe", "probe", "read_at"]
@@ -47,20 +46,20 @@ def probe(scan: Scan, grid: ViewGrid) -> Probe:
     return Probe(positions.astype(np.float32), scan.image[:, *voxels], scan.present)
 
 
-def read_at(image: FloatVolume, positions: Points, pose: Pose, grid: ViewGrid) -> tuple[Points, npt.NDArray[np.bool_]]:
-    """Read the nearest voxels of a candidate (C, X, Y, Z) where a pose puts positions (3, V) of the query.
+def read_at(scan: Scan, positions: Points, pose: Pose, grid: ViewGrid) -> tuple[Points, npt.NDArray[np.bool_]]:
+    """Read the nearest voxels of a candidate where a pose puts positions (3, V) of the query.
 
     Returns:
-        (C, V) intensities and (V,) whether the position lies in the candidate's grid.
+        (C, V) intensities and (V,) whether the position lies in the candidate's field of view. Its air counts, whether
+        somebody has set it to 0 or not: left out where it is 0, a candidate with noisy air would be like everybody.
     """
     moved = pose.matrix @ positions + pose.offset[:, None]
     if pose.mirrored:
         moved[0] = -moved[0]
     voxels = np.rint(moved / np.array(grid.spacing)[:, None] + _middle(grid)).astype(int)
-    size = np.array(grid.shape)[:, None]
-    inside: npt.NDArray[np.bool_] = ((voxels >= 0) & (voxels < size)).all(0)
-    values = image[:, *np.clip(voxels, 0, size - 1)]
-    return values, inside & (values != 0).any(0)
+    low, high = np.array(scan.record.fov_low)[:, None], np.array(scan.record.fov_high)[:, None]
+    inside: npt.NDArray[np.bool_] = ((voxels >= low) & (voxels < high)).all(0)
+    return scan.image[:, *np.clip(voxels, 0, np.array(grid.shape)[:, None] - 1)], inside
 
 
 def _middle(grid: ViewGrid) -> npt.NDArray[np.float64]:
