@@ -15,15 +15,17 @@ from pathlib import Path
 import numpy as np
 from pydantic import ValidationError
 
-from anonsynth.audits.controls import Controls, run_controls
+from anonsynth.audits.closer import Aspect
+from anonsynth.audits.controls import Controls, draw_patients, run_controls
 from anonsynth.audits.finding import AuditDocument, PolicyUsed, validated
+from anonsynth.audits.index import build_index
 from anonsynth.audits.loading import AuditSettings, Sides, find_sources, open_sides
-from anonsynth.audits.nearest import build_index, cohort_queries, compare
+from anonsynth.audits.nearest import cohort_queries, compare
 from anonsynth.audits.report import ReportData, write_report
 from anonsynth.audits.samples import Sample, examine
 from anonsynth.audits.scoring import Null, Scores, make_null, one_scan_per_patient, score
 from anonsynth.audits.verdict import Domain, Evidence, conclude, findings, sentence
-from anonsynth.audits.views import View, ViewGrid
+from anonsynth.audits.views import ViewGrid
 from anonsynth.cohort.model import Split
 from anonsynth.errors import InputError, UsageError
 from anonsynth.files import UNFINISHED, begin_folder, finish_folder, is_finished, read_json, write_json
@@ -89,7 +91,7 @@ def audit(settings: AuditSettings, policy: Policy, progress: Progress) -> AuditR
     _claim(settings.out)
     work = settings.out / "work" / sources.sha256[:16]
     sides = open_sides(settings, sources, work, progress)
-    seen = _look(sides, policy.audit, settings, progress)
+    seen = _look(sides, policy.audit, settings, work / "index", progress)
     document = _document(sides, seen, policy)
     write_report(
         settings.out / REPORT, _report_data(document, sides, seen, from_cohort=sources.cohort is not None), progress
@@ -117,29 +119,38 @@ def _finished(out: Path, sha256: str) -> AuditDocument | None:
     return document if document.inputs.sha256 == sha256 else None
 
 
-def _look(sides: Sides, rules: AuditRules, settings: AuditSettings, progress: Progress) -> _Seen:
+def _look(sides: Sides, rules: AuditRules, settings: AuditSettings, folder: Path, progress: Progress) -> _Seen:
     reference, synthetic = sides.reference, sides.synthetic
     values = {entry.value for cohort in (reference, synthetic) for entry in cohort.info.labels}
-    grid = ViewGrid(reference.grid.shape, tuple(sorted(values)))
-    index = build_index(reference, reference.of(Split.TRAIN), grid, progress)
+    grid = ViewGrid(reference.grid.shape, reference.grid.spacing, tuple(sorted(values)))
+    index = build_index(reference, reference.of(Split.TRAIN), grid, folder, progress)
     holdout = one_scan_per_patient(cohort_queries(reference, reference.of(Split.HOLDOUT)), settings.seed, "holdout")
-    null = make_null(compare(holdout, index, progress, "null: holdout patients"))
-    matches = compare(cohort_queries(synthetic, synthetic.records), index, progress, "generated scans")
+    drawn = draw_patients(cohort_queries(reference, index.records), settings.seed)
+    training = compare(drawn, index, progress, "control: training patients")
+    null = make_null(compare(holdout, index, progress, "null: holdout patients"), training)
+    generated = cohort_queries(synthetic, synthetic.records)
+    matches = compare(generated, index, progress, "generated scans")
     scores = score(matches, null)
-    training = cohort_queries(reference, index.records)
-    controls = run_controls(training, index, null, scores.combined, rules.q, settings, progress)
+    controls = run_controls(drawn, training, generated, index, null, scores.combined, rules.q, settings, progress)
     samples = examine(matches, scores, null, synthetic, reference, rules.q, progress)
     return _Seen(null, scores, controls, samples)
 
 
 def _document(sides: Sides, seen: _Seen, policy: Policy) -> AuditDocument:
     domains = []
-    for name, views in (("image", (View.INTENSITY, View.STRUCTURE)), ("label", (View.LABEL,))):
+    for name in ("image", "label"):
         compared = sum(name in sample.pairs for sample in seen.samples)
         if name == "label":
             compared = sides.inputs.synthetic.labelled
         flagged = sum(sample.flagged_in(name) for sample in seen.samples)
-        domains.append(Domain(name, compared, flagged, calibrated=all(seen.null.size(view) > 1 for view in views)))
+        domains.append(
+            Domain(
+                name,
+                compared,
+                flagged,
+                calibrated=all(seen.null.size(aspect) > 1 for aspect in Aspect if aspect.domain == name),
+            )
+        )
     evidence = Evidence(
         generated=len(seen.samples),
         skipped=sides.inputs.synthetic.skipped,
@@ -147,7 +158,7 @@ def _document(sides: Sides, seen: _Seen, policy: Policy) -> AuditDocument:
         domains=tuple(domains),
         controls=seen.controls.results,
         train_patients=sides.inputs.train.patients,
-        holdout_patients=max(seen.null.size(view) for view in View),
+        holdout_patients=max(seen.null.size(aspect) for aspect in Aspect),
         shared=seen.null.shared,
     )
     answers = findings(evidence, policy.audit)

@@ -13,7 +13,8 @@ rate is in the p-value, and a small holdout pays for it. Real cohorts had tails 
 errs towards larger p-values; `controls.py` checks the result on every cohort by its false positive rate.
 
 Training patients left out one at a time are not pooled into the null although there are more of them: they stay apart
-as the negative control that can contradict it.
+as the negative control that can contradict it. They lend it only the rate at which its tail falls (`companion`), of
+which twenty holdout patients say little; where the tail begins, and how often it is reached, the holdout alone says.
 """
 
 from __future__ import annotations
@@ -27,7 +28,6 @@ from scipy import stats
 __all__ = [
     "Calibrated",
     "Interval",
-    "bonferroni",
     "calibrate",
     "exact_interval",
     "q_values",
@@ -60,12 +60,14 @@ class Calibrated:
     extrapolated: BoolVector
 
 
-def calibrate(observed: npt.ArrayLike, null: npt.ArrayLike) -> Calibrated:
+def calibrate(observed: npt.ArrayLike, null: npt.ArrayLike, companion: npt.ArrayLike = ()) -> Calibrated:
     """Return the p-values of `observed`; larger values are stronger evidence.
 
     Args:
         observed: (N,) values of the scans in question; NaN where a view does not exist.
         null: (n,) one value per holdout patient; NaN is left out.
+        companion: (m,) values of other scans that copy nobody, whose tail falls at the same rate; they help to fit it
+            and count for nothing else.
 
     Example:
         >>> calibrate([0.35, 9.0], [0.1, 0.2, 0.3, 0.4]).p.round(6).tolist()
@@ -79,19 +81,8 @@ def calibrate(observed: npt.ArrayLike, null: npt.ArrayLike) -> Calibrated:
     count = values.size
     p = (1 + (values[None, :] >= x[:, None]).sum(1)) / (count + 1)
     beyond = x > values[0]
-    p[beyond] = np.minimum(_tail(x[beyond], values), 1 / (count + 1))
+    p[beyond] = np.minimum(_tail(x[beyond], values, np.asarray(companion, np.float64)), 1 / (count + 1))
     return Calibrated(np.where(np.isnan(x), np.nan, p), beyond)
-
-
-def bonferroni(p: npt.NDArray[np.float64]) -> FloatVector:
-    """Combine the views of each scan: (V, N) p-values to (N,); NaN views do not count.
-
-    Valid whatever the dependence between the views. A scan without any view gets 1.
-    """
-    views = np.isfinite(p).sum(0)
-    smallest = np.where(np.isnan(p), np.inf, p).min(0)
-    combined: FloatVector = np.minimum(1.0, np.maximum(views, 1) * smallest)
-    return combined
 
 
 def q_values(p: npt.ArrayLike) -> FloatVector:
@@ -127,15 +118,23 @@ def samples_needed(rate: float, confidence: float) -> int:
     return int(np.ceil(np.log(1 - confidence) / np.log1p(-rate)))
 
 
-def _tail(x: FloatVector, descending: FloatVector) -> FloatVector:
+def _tail(x: FloatVector, descending: FloatVector, companion: FloatVector) -> FloatVector:
     """Predict the exponential tail above the upper half of the null values."""
     count = descending.size
     k = count // 2
     if k == 0:
         return np.full(x.shape, 1 / (count + 1))
     threshold = descending[k]
-    excess = float((descending[:k] - threshold).sum())
+    others = _excesses(np.sort(companion[np.isfinite(companion)])[::-1])
+    excess = float(_excesses(descending).sum() + others.sum())
     if excess <= np.finfo(np.float64).eps:  # all equal: nothing to take a rate from
         return np.full(x.shape, 1 / (count + 1))
-    tail: FloatVector = (k + 1) / (count + 1) * (1 + (x - threshold) / excess) ** -float(k)
+    tail: FloatVector = (k + 1) / (count + 1) * (1 + (x - threshold) / excess) ** -float(k + others.size)
     return tail
+
+
+def _excesses(descending: FloatVector) -> FloatVector:
+    """Return by how much the upper half lies above the next value."""
+    k = descending.size // 2
+    upper: FloatVector = descending[:k] - descending[k] if k else descending[:0]
+    return upper

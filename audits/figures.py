@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,7 +15,7 @@ from anonsynth.audits.alignment import Placement, place
 from anonsynth.audits.calibration import BoolVector, FloatVector
 from anonsynth.cohort.store import Scan
 
-__all__ = ["nearness_plot", "p_value_plot", "pair_picture"]
+__all__ = ["nearness_plot", "p_value_plot", "pair_picture", "power_plot"]
 
 BLUE, GREY, GREEN, RED = "#0072b2", "#6b6b6b", "#009e73", "#d55e00"
 """Okabe and Ito's colours, told apart by colour-blind readers; shapes differ too."""
@@ -68,6 +68,29 @@ def p_value_plot(generated: FloatVector, negative: FloatVector, q: float) -> str
     axes.set_ylabel("p-value")
     axes.legend(fontsize=8, frameon=False, loc="lower right")
     _tidy(axes)
+    return _address(figure)
+
+
+def power_plot(curves: Mapping[str, Sequence[tuple[str, float, float, float]]]) -> str:
+    """Draw for each kind of copy the share that was found against its strength.
+
+    Args:
+        curves: Kind to (strength, rate, low, high) of each strength, rates in [0, 1].
+    """
+    columns = 3
+    rows = -(-len(curves) // columns)
+    figure = Figure(figsize=(8, 1.7 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
+    for axes, (kind, points) in zip(panels, curves.items(), strict=False):
+        place = np.arange(len(points))
+        rate, low, high = (np.array([point[i] for point in points]) for i in (1, 2, 3))
+        axes.errorbar(place, rate, yerr=(rate - low, high - rate), fmt="o-", color=BLUE, ms=4, lw=1, capsize=2)
+        axes.set_xticks(place, [point[0] for point in points])
+        axes.set_ylim(-0.05, 1.05)
+        axes.set_title(kind, loc="left", fontsize=8)
+        _tidy(axes)
+    for axes in panels[len(curves) :]:
+        axes.set_axis_off()
     return _address(figure)
 
 

@@ -39,6 +39,7 @@ class AuditSettings:
         holdout: Folder of scans of other patients.
         seed: Seed of the controls.
         weaker_copies: Training patients that each weaker kind of planted copy is tried on; 0 leaves those out.
+        curve_copies: Training patients at each further strength of the power curves; 0 leaves those out.
     """
 
     synthetic: Path
@@ -47,7 +48,8 @@ class AuditSettings:
     train: Path | None = None
     holdout: Path | None = None
     seed: int = 0
-    weaker_copies: int = 20
+    weaker_copies: int = 6
+    curve_copies: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,16 @@ def find_sources(settings: AuditSettings, rules: AuditRules) -> Sources:
         train, holdout = _reference(settings.train, settings.holdout)
         sides = (_hash_files(train), _hash_files(holdout))
     hashes = (_hash_files(synthetic), *sides)
-    total = _digest([*hashes, str(settings.seed), str(settings.weaker_copies), rules.model_dump_json(), __version__])
+    total = _digest(
+        [
+            *hashes,
+            str(settings.seed),
+            str(settings.weaker_copies),
+            str(settings.curve_copies),
+            rules.model_dump_json(),
+            __version__,
+        ]
+    )
     return Sources(synthetic, train, holdout, cohort, hashes, len(findings.refusals), total)
 
 

@@ -5,35 +5,40 @@ says little, because a smooth, average-looking generated scan is near to everybo
 as far from the others as any scan. The statistic is therefore relative, as in Lowe's ratio test (2004,
 doi:10.1023/B:VISI.0000029664.99615.94), with a mean over several neighbours in place of the second alone:
 
-    s = log(mean of d2 ... dk) - log(d1),    d = 1 - similarity after alignment,   k = 6
+    s = log(mean of d2 ... dk) - log(d1),    d = 1 - similarity,   k = 6
 
-All training scans are ranked by matrix products of coarse features; the best candidates are compared again under every
-view after alignment. Only the coarse features of the training scans stay in memory, some 25 kB a view; scans are read
-one at a time, and generated ones in blocks.
+All training scans are ranked by matrix products (`ranking`); the best candidates are aligned and compared in every
+aspect (`closer`). Of regions (`regions`) each has its own neighbours, and the largest s of all regions counts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import product
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
+import torch
 
-from anonsynth.audits.alignment import Placement, Spectrum, best_placement, place, spectrum
-from anonsynth.audits.views import View, ViewGrid, ViewVolume, make_views
-from anonsynth.cohort.geometry import FloatVolume
+from anonsynth.audits.closer import Aspect, look_closer
+from anonsynth.audits.index import Index
+from anonsynth.audits.pose import IDENTITY, Pose
+from anonsynth.audits.probe import Probe, probe
+from anonsynth.audits.ranking import Candidate, propose, rank
+from anonsynth.audits.regions import RegionNeighbours, nearest_regions
+from anonsynth.audits.views import View, ViewVolume, make_views
 from anonsynth.cohort.model import ScanRecord
 from anonsynth.cohort.store import Cohort, Scan
 from anonsynth.progress import Progress
 
-__all__ = ["Index", "Match", "Matches", "Query", "build_index", "cohort_queries", "compare", "relative_nearness"]
+__all__ = ["NEIGHBOURS", "Match", "Matches", "Query", "cohort_queries", "compare", "relative_nearness"]
 
 NEIGHBOURS = 6
-CANDIDATES = NEIGHBOURS + 3
-BLOCK = 32
+CANDIDATES = NEIGHBOURS + 2
+OTHERS = 4
+BLOCK = 16
 SMALLEST_DISTANCE = 1e-6
+JOINED = (Aspect.INTENSITY, Aspect.CONTRAST, Aspect.EDGES, Aspect.PARTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,79 +52,38 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A training patient's scan beside a query, in one view."""
+    """A training patient's scan beside a query, in one aspect.
+
+    Attributes:
+        scan: The training scan.
+        patient: Its patient.
+        distance: 1 - similarity, in [1e-6, 2]; single precision, so nothing below 1e-6 means anything.
+        pose: How the query lies on it.
+    """
 
     scan: str
     patient: str
-    placement: Placement
-
-    @property
-    def distance(self) -> float:
-        """1 - similarity, in [1e-6, 2]; the spectra are single precision, so nothing below 1e-6 means anything."""
-        return max(1 - self.placement.similarity, SMALLEST_DISTANCE)
+    distance: float
+    pose: Pose = IDENTITY
 
 
 @dataclass(frozen=True, slots=True)
 class Matches:
-    """What a query resembles: per view the candidates, nearest first, one a patient."""
+    """What a query resembles.
+
+    Attributes:
+        scan: The query's name.
+        patient: Its patient.
+        found: Per aspect the candidates, nearest first, one a patient; of regions, the nearest in any of them.
+        regions: Per region the nearest patients' distances, (W, K), nearest first.
+        patients: All training patients, in the order in which `regions` numbers them.
+    """
 
     scan: str
     patient: str
-    views: Mapping[View, tuple[Match, ...]]
-
-
-@dataclass(frozen=True, slots=True)
-class Index:
-    """Coarse features of all training scans.
-
-    Attributes:
-        cohort: Where the scans are read from.
-        records: The N training scans.
-        grid: The grid of the views.
-        features: Per ranked view (N, C, x, y, z) float32.
-        present: Per ranked view (N, C) bool, or (N, 1) for labels.
-    """
-
-    cohort: Cohort
-    records: tuple[ScanRecord, ...]
-    grid: ViewGrid
-    features: Mapping[View, FloatVolume]
-    present: Mapping[View, npt.NDArray[np.bool_]]
-
-    def candidates(self, views: Mapping[View, ViewVolume], ranked: View) -> tuple[int, ...]:
-        """Return the best scan of each of the most similar patients, as positions in `records`."""
-        view = views[ranked]
-        if not view.present.any():
-            return ()
-        reference = self.features[ranked].reshape(len(self.records), -1)
-        moved = np.stack([moved.ravel() for moved in _moved(self.grid.coarse(view, ranked))])
-        shared = (self.present[ranked] & view.present).sum(1)
-        similarity = (moved @ reference.T).max(0) / np.maximum(shared, 1)
-        best: dict[str, int] = {}
-        for position in np.argsort(-similarity, kind="stable"):
-            if shared[position]:
-                best.setdefault(self.records[position].patient, int(position))
-            if len(best) == CANDIDATES:
-                break
-        return tuple(best.values())
-
-
-def build_index(cohort: Cohort, records: Sequence[ScanRecord], grid: ViewGrid, progress: Progress) -> Index:
-    """Read every training scan once and keep its coarse features."""
-    features: dict[View, list[FloatVolume]] = {View.INTENSITY: [], View.LABEL: []}
-    present: dict[View, list[npt.NDArray[np.bool_]]] = {View.INTENSITY: [], View.LABEL: []}
-    for record in progress.track(records, total=len(records), what="indexing training scans"):
-        views = make_views(cohort.load(record), grid)
-        for view in features:
-            features[view].append(grid.coarse(views[view], view))
-            present[view].append(views[view].present)
-    return Index(
-        cohort,
-        tuple(records),
-        grid,
-        {view: np.stack(rows) for view, rows in features.items()},
-        {view: np.stack(rows) for view, rows in present.items()},
-    )
+    found: Mapping[Aspect, tuple[Match, ...]]
+    regions: RegionNeighbours
+    patients: tuple[str, ...]
 
 
 def cohort_queries(cohort: Cohort, records: Iterable[ScanRecord]) -> tuple[Query, ...]:
@@ -127,7 +91,9 @@ def cohort_queries(cohort: Cohort, records: Iterable[ScanRecord]) -> tuple[Query
     return tuple(Query(r.scan, r.patient, lambda record=r: cohort.load(record)) for r in records)  # type: ignore[misc]
 
 
-def compare(queries: Sequence[Query], index: Index, progress: Progress, what: str) -> tuple[Matches, ...]:
+def compare(
+    queries: Sequence[Query], index: Index, progress: Progress, what: str, *, patients: int = CANDIDATES
+) -> tuple[Matches, ...]:
     """Find the nearest training patients of every query, in the order of the queries.
 
     Args:
@@ -135,60 +101,156 @@ def compare(queries: Sequence[Query], index: Index, progress: Progress, what: st
         index: The training scans.
         progress: Shows how far it is.
         what: The task's name for the progress line.
+        patients: How many patients are looked at closely in each ranking.
     """
     results: list[Matches] = []
-    for start in range(0, len(queries), BLOCK):
-        results += _compare_block(queries[start : start + BLOCK], index)
-        progress.step(what, len(results), len(queries))
+    with _one_thread():
+        for start in range(0, len(queries), BLOCK):
+            results += _compare_block(queries[start : start + BLOCK], index, patients)
+            progress.step(what, len(results), len(queries))
     return tuple(results)
 
 
-def relative_nearness(matches: Matches, view: View, *, without: str | None = None) -> float:
-    """Return the statistic s of the module's docstring; NaN with fewer than two other patients to compare with.
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let torch use one thread: products this small take twice as long when two share them (measured)."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def relative_nearness(
+    matches: Matches, aspect: Aspect, *, without: str | None = None, among: Collection[str] | None = None
+) -> float:
+    """Return the statistic s of the module's docstring; NaN with fewer than three patients to compare with.
 
     Args:
         matches: What the query resembles.
-        view: Which view.
+        aspect: In which respect.
         without: A patient to leave out, for a training scan that is looked up among the *other* patients.
+        among: The only patients that count; None for all.
     """
-    distances = [match.distance for match in matches.views[view] if match.patient != without][:NEIGHBOURS]
+
+    def counts(patient: str) -> bool:
+        return patient != without and (among is None or patient in among)
+
+    if aspect is Aspect.REGION:
+        return _region_nearness(matches, np.array([counts(name) for name in matches.patients] + [False], bool))
+    return _nearness(np.array([m.distance for m in matches.found[aspect] if counts(m.patient)][:NEIGHBOURS]))
+
+
+def _nearness(distances: np.ndarray[tuple[int], np.dtype[np.float64]]) -> float:
     if len(distances) < 3:
         return float("nan")
     return float(np.log(np.mean(distances[1:])) - np.log(distances[0]))
 
 
-def _compare_block(queries: Sequence[Query], index: Index) -> list[Matches]:
-    """Compare a block of queries, reading each training scan that is anyone's candidate once."""
-    spectra: list[Mapping[View, Spectrum]] = []
-    wanted: dict[int, list[tuple[int, str]]] = {}
-    for number, query in enumerate(queries):
-        views = make_views(query.load(), index.grid)
-        spectra.append({view: spectrum(volume) for view, volume in views.items()})
-        for ranked in (View.INTENSITY, View.LABEL):
-            for position in index.candidates(views, ranked):
-                wanted.setdefault(position, []).append((number, ranked.domain))
-    found: list[dict[View, list[Match]]] = [{view: [] for view in View} for _ in queries]
-    for position in sorted(wanted):
-        record = index.records[position]
-        views = make_views(index.cohort.load(record), index.grid)
-        domains = {domain for _, domain in wanted[position]}
-        fixed = {view: spectrum(volume) for view, volume in views.items() if view.domain in domains}
-        for number, domain in wanted[position]:
-            for view in fixed:
-                if view.domain == domain:
-                    placement = best_placement(spectra[number][view], fixed[view])
-                    found[number][view].append(Match(record.scan, record.patient, placement))
-    return [
-        Matches(query.scan, query.patient, {view: _nearest_first(found[number][view]) for view in View})
-        for number, query in enumerate(queries)
+def _region_nearness(matches: Matches, counts: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> float:
+    """Return the largest s of all regions; the last entry of `counts` stands for nobody (-1)."""
+    if not matches.found[Aspect.REGION]:
+        return float("nan")
+    values = [
+        _nearness(np.maximum(distance[counts[patient]][:NEIGHBOURS].astype(np.float64), SMALLEST_DISTANCE))
+        for distance, patient in zip(matches.regions.distance, matches.regions.patient, strict=True)
     ]
+    return float(np.max(values))
 
 
-def _moved(coarse: FloatVolume) -> Iterator[FloatVolume]:
-    """Yield a scan's features mirrored or not, and shifted by up to one coarse voxel along each axis."""
-    for mirrored, x, y, z in product((False, True), (-1, 0, 1), (-1, 0, 1), (-1, 0, 1)):
-        yield place(coarse, Placement(1.0, (x, y, z), mirrored=mirrored))
+def _compare_block(queries: Sequence[Query], index: Index, patients: int) -> list[Matches]:
+    views, probes = [], []
+    for query in queries:
+        scan = query.load()
+        views.append(make_views(scan, index.grid.views))
+        probes.append(probe(scan, index.grid.views))
+    rankings = rank(views, index)
+    parts = [index.grid.regions(view[View.INTENSITY].volume) for view in views]
+    present = [view[View.INTENSITY].present for view in views]
+    regions = nearest_regions(parts, present, index, keep=patients + 1)
+    names = tuple(dict.fromkeys(record.patient for record in index.records))
+    results = []
+    for query, view, voxels, ranking, region in zip(queries, views, probes, rankings, regions, strict=True):
+        proposed = [
+            *propose(ranking, index, View.EDGES, patients),
+            *propose(ranking, index, View.INTENSITY, OTHERS),
+            *_in_place(region, index, OTHERS),
+        ]
+        images = _closest(view, voxels, proposed, index, "image", patients)
+        labels = _closest(view, voxels, propose(ranking, index, View.LABEL, patients), index, "label", patients)
+        found = {**images, **labels}
+        found[Aspect.REGION] = _by_region(region, index, names) if view[View.INTENSITY].present.any() else ()
+        results.append(Matches(query.scan, query.patient, found, region, names))
+    return results
 
 
-def _nearest_first(matches: list[Match]) -> tuple[Match, ...]:
-    return tuple(sorted(matches, key=lambda match: -match.placement.similarity))
+def _in_place(regions: RegionNeighbours, index: Index, patients: int) -> list[Candidate]:
+    """Return the best scan of each of the patients who are near in all regions together, as they lie."""
+    best: dict[str, Candidate] = {}
+    way = regions.together.argmin(0)
+    for position in np.argsort(regions.together.min(0), kind="stable"):
+        start = Pose(IDENTITY.matrix, IDENTITY.offset, mirrored=bool(way[position]))
+        best.setdefault(index.records[position].patient, Candidate(int(position), start))
+        if len(best) == patients:
+            break
+    return list(best.values())
+
+
+def _closest(
+    views: Mapping[View, ViewVolume],
+    voxels: Probe,
+    proposed: Iterable[Candidate],
+    index: Index,
+    domain: str,
+    keep: int,
+) -> dict[Aspect, tuple[Match, ...]]:
+    candidates: dict[tuple[int, bool], Candidate] = {}
+    for candidate in proposed:
+        candidates.setdefault((candidate.position, candidate.start.mirrored), candidate)
+    looked = look_closer(views, voxels, list(candidates.values()), index, domain, keep)
+    found: dict[Aspect, list[Match]] = {a: [] for a in Aspect if a.domain == domain and a is not Aspect.REGION}
+    for candidate, pose, similarities in looked:
+        position = candidate.position
+        record = index.records[position]
+        for aspect, similarity in similarities.items():
+            if similarity > -1:
+                distance = max(1 - similarity, SMALLEST_DISTANCE)
+                found[aspect].append(Match(record.scan, record.patient, distance, pose))
+    one = {aspect: _one_a_patient(matches) for aspect, matches in found.items()}
+    if domain == "image":
+        one[Aspect.TOGETHER] = _together([one[aspect] for aspect in JOINED])
+    return one
+
+
+def _together(aspects: Sequence[tuple[Match, ...]]) -> tuple[Match, ...]:
+    """Return the patients by the geometric mean of their distances in several aspects."""
+    by_patient = [{match.patient: match for match in matches} for matches in aspects]
+    common = [patient for patient in by_patient[0] if all(patient in own for own in by_patient)]
+    joined = []
+    for patient in common:
+        nearest = min((own[patient] for own in by_patient), key=lambda match: match.distance)
+        mean = float(np.exp(np.mean([np.log(own[patient].distance) for own in by_patient])))
+        joined.append(replace(nearest, distance=mean))
+    return tuple(sorted(joined, key=lambda match: match.distance))
+
+
+def _by_region(regions: RegionNeighbours, index: Index, names: Sequence[str]) -> tuple[Match, ...]:
+    """Return the patient of the region with the largest s."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        others = np.nanmean(np.where(np.isfinite(regions.distance[:, 1:]), regions.distance[:, 1:], np.nan), axis=1)
+        ratio = np.nan_to_num(others / np.maximum(regions.distance[:, 0], SMALLEST_DISTANCE))
+    window = int(np.argmax(ratio))
+    if regions.patient[window, 0] < 0:
+        return ()
+    patient = names[regions.patient[window, 0]]
+    own = [number for number, record in enumerate(index.records) if record.patient == patient]
+    scan = index.records[min(own, key=lambda number: regions.together[:, number].min())].scan
+    return (Match(scan, patient, float(regions.distance[window, 0])),)
+
+
+def _one_a_patient(matches: list[Match]) -> tuple[Match, ...]:
+    best: dict[str, Match] = {}
+    for match in sorted(matches, key=lambda match: match.distance):
+        best.setdefault(match.patient, match)
+    return tuple(best.values())

@@ -24,6 +24,7 @@ IDENTICAL_DISTANCE = 1e-4
 MIN_OVERLAP = 0.5
 MIN_IDENTICAL_LABEL_VOXELS = 100
 FULL_RESOLUTION = 1 << 16
+ONE_MM = (1.0, 1.0, 1.0)
 SSIM_WINDOW = 7
 
 
@@ -46,7 +47,7 @@ class Pair:
 
 def pair_images(generated: Scan, training: Scan) -> Pair:
     """Align two scans by their intensities and compare their images."""
-    grid = ViewGrid(generated.label.shape, (), axis=FULL_RESOLUTION)
+    grid = ViewGrid(generated.label.shape, ONE_MM, (), axis=FULL_RESOLUTION)
     views = [spectrum(make_view(scan, grid, View.INTENSITY)) for scan in (generated, training)]
     placement = best_placement(views[0], views[1])
     moved = place(generated.image, placement)
@@ -62,7 +63,7 @@ def pair_images(generated: Scan, training: Scan) -> Pair:
 def pair_labels(generated: Scan, training: Scan) -> Pair:
     """Align two label maps and compare them."""
     values = np.union1d(generated.label, training.label)
-    grid = ViewGrid(generated.label.shape, tuple(int(v) for v in values if v), axis=FULL_RESOLUTION)
+    grid = ViewGrid(generated.label.shape, ONE_MM, tuple(int(v) for v in values if v), axis=FULL_RESOLUTION)
     views = [spectrum(make_view(scan, grid, View.LABEL)) for scan in (generated, training)]
     placement = best_placement(views[0], views[1])
     moved = place(generated.label[None], placement)[0]

@@ -13,13 +13,14 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from anonsynth.audits.calibration import exact_interval
-from anonsynth.audits.figures import nearness_plot, p_value_plot, pair_picture
+from anonsynth.audits.closer import Aspect
+from anonsynth.audits.figures import nearness_plot, p_value_plot, pair_picture, power_plot
 from anonsynth.audits.finding import AuditDocument, ControlResult
+from anonsynth.audits.planted import KINDS
 from anonsynth.audits.prepare import Skipped
 from anonsynth.audits.samples import Sample
 from anonsynth.audits.scoring import Null, Scores
 from anonsynth.audits.verdict import sentence
-from anonsynth.audits.views import View
 from anonsynth.cohort.store import Cohort
 from anonsynth.files import write_text
 from anonsynth.progress import Progress
@@ -28,9 +29,13 @@ __all__ = ["ReportData", "write_report"]
 
 PAIRS_SHOWN = 12
 TITLES = {
-    View.INTENSITY: "Images: intensities",
-    View.STRUCTURE: "Images: structure, whatever the contrast",
-    View.LABEL: "Label maps",
+    Aspect.INTENSITY: "Images: intensities",
+    Aspect.CONTRAST: "Images: whatever the contrast, voxel by voxel",
+    Aspect.EDGES: "Images: edges",
+    Aspect.PARTS: "Images: part by part, each moved on its own",
+    Aspect.TOGETHER: "Images: all of these together",
+    Aspect.REGION: "Images: the region that is nearest",
+    Aspect.LABEL: "Label maps",
 }
 
 
@@ -103,6 +108,7 @@ def write_report(path: Path, data: ReportData, progress: Progress) -> None:
         sentence=sentence(data.document),
         samples=data.samples,
         plots=_plots(data),
+        power=_power_plot(data.document),
         pairs=_pairs(data, progress),
         controls=_controls(data.document),
         skipped=data.skipped,
@@ -115,14 +121,14 @@ def _plots(data: ReportData) -> Sequence[Plot]:
     rules = data.document.policy.audit
     flagged = np.array([sample.flagged for sample in data.document.samples], bool)
     plots = []
-    for view, title in TITLES.items():
-        if not np.isfinite(data.scores.statistics[view]).any():
+    for aspect, title in TITLES.items():
+        if not np.isfinite(data.scores.statistics[aspect]).any():
             continue
         groups = {
-            "generated scans": data.scores.statistics[view],
-            "holdout patients": data.null.values[view],
-            "training patients, own scans left out": data.negative.statistics[view],
-            "planted exact copies": data.exact.statistics[view],
+            "generated scans": data.scores.statistics[aspect],
+            "holdout patients": data.null.values[aspect],
+            "training patients, own scans left out": data.negative.statistics[aspect],
+            "planted exact copies": data.exact.statistics[aspect],
         }
         median = float(np.nanmedian(groups["generated scans"]))
         plots.append(
@@ -147,13 +153,40 @@ def _plots(data: ReportData) -> Sequence[Plot]:
     return plots
 
 
+def _power_plot(document: AuditDocument) -> Plot | None:
+    """Return the power curves of the kinds that were planted at several strengths; None where none was."""
+    results = {result.kind: result for result in document.controls}
+    curves = {}
+    for kind in KINDS:
+        points = []
+        for strength in kind.curve:
+            result = results.get(kind.titled(strength))
+            if result is not None and result.planted:
+                bounds = exact_interval(result.detected, result.planted, document.policy.audit.confidence)
+                points.append((f"{strength:g}", result.detected / result.planted, bounds.low, bounds.high))
+        if len(points) > 1:
+            curves[kind.name.format("…")] = points
+    if not curves:
+        return None
+    return Plot(
+        "Power by strength",
+        power_plot(curves),
+        f"For {len(curves)} kinds of copies the share that was flagged, against the strength of the change.",
+        "From left to right the copy is changed more, or less of it is copied. Good: found on the left, lost "
+        "only far to "
+        "the right. Bad: lost on the left already. Bars are exact intervals; few copies are planted, so they are "
+        "wide. What "
+        "lies where a curve is low is not excluded by this audit.",
+    )
+
+
 def _pairs(data: ReportData, progress: Progress) -> Sequence[tuple[Sample, Plot]]:
     generated = {record.scan: record for record in data.synthetic.records}
     training = {record.scan: record for record in data.reference.records}
     chosen = [sample for sample in data.samples[:PAIRS_SHOWN] if sample.pairs]
     shown = []
     for sample in progress.track(chosen, total=len(chosen), what="pictures of the closest pairs"):
-        domain = sample.view.domain if sample.view.domain in sample.pairs else next(iter(sample.pairs))
+        domain = sample.aspect.domain if sample.aspect.domain in sample.pairs else next(iter(sample.pairs))
         nearest, pair = sample.pairs[domain]
         first, second = data.synthetic.load(generated[sample.result.id]), data.reference.load(training[nearest])
         alike = f"{pair.similarity:.4f}"

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from anonsynth.audits.calibration import q_values
+from anonsynth.audits.closer import Aspect
 from anonsynth.audits.finding import SampleResult
 from anonsynth.audits.nearest import Matches
 from anonsynth.audits.pairs import Pair, pair_images, pair_labels
 from anonsynth.audits.scoring import Null, Scores
-from anonsynth.audits.views import View
 from anonsynth.cohort.model import ScanRecord
 from anonsynth.cohort.store import Cohort
 from anonsynth.progress import Progress
@@ -26,13 +26,13 @@ class Sample:
 
     Attributes:
         result: Its row of `audit.json`.
-        view: The view with the strongest evidence.
+        aspect: The aspect with the strongest evidence.
         pairs: Nearest training scan and full-resolution comparison by domain, `image` and `label`.
-        distance: 1 - similarity to the nearest training scan in that view; described, never a verdict.
+        distance: 1 - similarity to the nearest training scan in that aspect; described, never a verdict.
     """
 
     result: SampleResult
-    view: View
+    aspect: Aspect
     pairs: Mapping[str, tuple[str, Pair]]
     distance: float
 
@@ -66,13 +66,15 @@ def examine(
     qs = q_values(scores.combined)
     samples = []
     for number, match in progress.track(enumerate(matches), total=len(matches), what="closest pairs"):
-        pairs = _pairs(match, generated[match.scan], synthetic, training, reference)
+        strongest = {domain: _strongest(number, scores, domain) for domain in ("image", "label")}
+        pairs = _pairs(match, strongest, generated[match.scan], synthetic, training, reference)
         samples.append(_sample(number, match, scores, float(qs[number]), pairs, q, labels_count=null.labels_specific))
     return tuple(samples)
 
 
 def _pairs(
     match: Matches,
+    strongest: Mapping[str, Aspect],
     record: ScanRecord,
     synthetic: Cohort,
     training: Mapping[str, ScanRecord],
@@ -80,13 +82,17 @@ def _pairs(
 ) -> Mapping[str, tuple[str, Pair]]:
     scan = synthetic.load(record)
     pairs = {}
-    if match.views[View.INTENSITY]:
-        nearest = match.views[View.INTENSITY][0].scan
-        pairs["image"] = (nearest, pair_images(scan, reference.load(training[nearest])))
-    if match.views[View.LABEL]:
-        nearest = match.views[View.LABEL][0].scan
-        pairs["label"] = (nearest, pair_labels(scan, reference.load(training[nearest])))
+    for domain, compared in (("image", pair_images), ("label", pair_labels)):
+        found = match.found[strongest[domain]]
+        if found:
+            pairs[domain] = (found[0].scan, compared(scan, reference.load(training[found[0].scan])))
     return pairs
+
+
+def _strongest(number: int, scores: Scores, domain: str | None = None) -> Aspect:
+    """Return the aspect with the smallest p-value of a scan; the first of the domain where none has one."""
+    own = [aspect for aspect in Aspect if domain in {None, aspect.domain}]
+    return min(own, key=lambda aspect: np.nan_to_num(scores.p[aspect][number], nan=2.0))
 
 
 def _sample(
@@ -99,20 +105,21 @@ def _sample(
     *,
     labels_count: bool,
 ) -> Sample:
-    p = {view: scores.p[view][number] for view in View}
-    strongest = min(View, key=lambda view: p[view] if np.isfinite(p[view]) else 2.0)
+    p = {aspect: scores.p[aspect][number] for aspect in Aspect}
+    strongest = _strongest(number, scores)
     reasons = []
     for domain, (_, compared) in pairs.items():
         if compared.identical and (domain == "image" or labels_count):
             reasons.append(f"{domain}: identical to a training scan's, voxel for voxel after alignment")
     flagged = bool(reasons) or q_value <= q
     if q_value <= q:
-        views = sum(bool(np.isfinite(value)) for value in p.values())
-        for view in View:
-            if np.isfinite(p[view]) and min(1.0, p[view] * views) <= max(q, scores.combined[number]):
-                tail = ", beyond every holdout patient (extrapolated tail)" if scores.extrapolated[view][number] else ""
+        for aspect in Aspect:
+            if aspect is strongest or p[aspect] <= scores.combined[number]:
+                tail = (
+                    ", beyond every holdout patient (extrapolated tail)" if scores.extrapolated[aspect][number] else ""
+                )
                 reasons.append(
-                    f"{view.domain}: {view.value} nearer to one patient than to others, p = {p[view]:.2g}{tail}"
+                    f"{aspect.domain}: {aspect.value} nearer to one patient than to others, p = {p[aspect]:.2g}{tail}"
                 )
     shown = strongest.domain if strongest.domain in pairs else next(iter(pairs), None)
     nearest, pair = pairs[shown] if shown is not None else (None, None)
@@ -125,5 +132,5 @@ def _sample(
         flagged=flagged,
         reasons=tuple(reasons),
     )
-    found = match.views[strongest]
+    found = match.found[strongest]
     return Sample(result, strongest, pairs, found[0].distance if found else float("nan"))

@@ -8,14 +8,17 @@ from typing import TypeVar
 
 import numpy as np
 
-from anonsynth.audits.calibration import BoolVector, FloatVector, bonferroni, calibrate, q_values
+from anonsynth.audits.calibration import BoolVector, FloatVector, calibrate, q_values
+from anonsynth.audits.closer import Aspect
 from anonsynth.audits.nearest import Matches, Query, relative_nearness
-from anonsynth.audits.views import View
 from anonsynth.seeds import stream
 
-__all__ = ["Null", "Scores", "flagged_alone", "make_null", "one_scan_per_patient", "score"]
+__all__ = ["Null", "Scores", "flagged_alone", "make_null", "one_scan_per_patient", "score", "statistics_of"]
 
 SAME_SCAN = 1e-3
+FEWEST_OTHERS = 4
+SMALLEST_EXCESS = 1e-3
+SAME_IMAGE = (Aspect.INTENSITY, Aspect.EDGES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,18 +26,40 @@ class Null:
     """What nearness looks like where nobody was copied.
 
     Attributes:
-        values: Per view (n,) the statistic of one scan of each holdout patient; NaN where the view is missing.
+        values: Per aspect (n,) the statistic of one scan of each holdout patient; NaN where the aspect is missing.
+        others: Per aspect (m,) the statistic of training patients looked up among the *other* training patients.
         shared: Holdout scans whose image is also among the training scans; they are left out of `values`.
         labels_specific: False if a holdout label map coincides with a training one, so that equality proves nothing.
     """
 
-    values: Mapping[View, FloatVector]
+    values: Mapping[Aspect, FloatVector]
+    others: Mapping[Aspect, FloatVector]
     shared: int
     labels_specific: bool
 
-    def size(self, view: View) -> int:
-        """Number of holdout patients that the view was calibrated on."""
-        return int(np.isfinite(self.values[view]).sum())
+    def size(self, aspect: Aspect) -> int:
+        """Number of holdout patients that the aspect was calibrated on."""
+        return int(np.isfinite(self.values[aspect]).sum())
+
+    def evidence(self, statistics: Mapping[Aspect, FloatVector]) -> FloatVector:
+        """Join the aspects of N scans into one number: by how much the one stands out that stands out most.
+
+        The training patients only say on which scale each aspect varies; what the largest of them amounts to is for
+        the holdout to say, which has never been looked at for it. Aspects that the holdout lacks are left out.
+        """
+        units = [_in_units(statistics[aspect], self.others[aspect]) for aspect in self._known()]
+        return _largest(units, len(next(iter(statistics.values()))))
+
+    def evidence_of_others(self) -> FloatVector:
+        """Return the same for the training patients themselves, each on the scale of all the others."""
+        units = []
+        for aspect in self._known():
+            own = self.others[aspect]
+            units.append(np.array([_in_units(own[[i]], np.delete(own, i))[0] for i in range(len(own))], np.float64))
+        return _largest(units, len(next(iter(self.others.values()))))
+
+    def _known(self) -> tuple[Aspect, ...]:
+        return tuple(a for a in Aspect if self.size(a) and np.isfinite(self.others[a]).sum() >= FEWEST_OTHERS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +67,15 @@ class Scores:
     """Scores of N scans.
 
     Attributes:
-        statistics: Per view (N,) relative nearness; NaN where there is nothing to compare.
-        p: Per view (N,) p-values; NaN likewise.
-        extrapolated: Per view (N,) whether the value lies beyond every holdout value.
-        combined: (N,) one p-value per scan, all views together.
+        statistics: Per aspect (N,) relative nearness; NaN where there is nothing to compare.
+        p: Per aspect (N,) p-values of that aspect alone; NaN likewise.
+        extrapolated: Per aspect (N,) whether the value lies beyond every holdout value.
+        combined: (N,) one p-value per scan, all aspects together; 1 where nothing can be compared.
     """
 
-    statistics: Mapping[View, FloatVector]
-    p: Mapping[View, FloatVector]
-    extrapolated: Mapping[View, BoolVector]
+    statistics: Mapping[Aspect, FloatVector]
+    p: Mapping[Aspect, FloatVector]
+    extrapolated: Mapping[Aspect, BoolVector]
     combined: FloatVector
 
 
@@ -69,14 +94,27 @@ def one_scan_per_patient(queries: Sequence[Looked], seed: int, name: str) -> tup
     return tuple(own[int(rng.integers(len(own)))] for own in scans.values())
 
 
-def make_null(holdout: Sequence[Matches]) -> Null:
-    """Collect the null from one scan of each holdout patient."""
-    images = (View.INTENSITY, View.STRUCTURE)
-    shared = [all(_nearest_distance(m, view) < SAME_SCAN for view in images) for m in holdout]
+def make_null(holdout: Sequence[Matches], training: Sequence[Matches]) -> Null:
+    """Collect the null.
+
+    Args:
+        holdout: What one scan of each holdout patient resembles.
+        training: What one scan of each of some training patients resembles; their own scans do not count.
+    """
+    shared = [all(_nearest_distance(m, aspect) < SAME_SCAN for aspect in SAME_IMAGE) for m in holdout]
     kept = [m for m, twice in zip(holdout, shared, strict=True) if not twice]
-    values = {view: np.array([relative_nearness(m, view) for m in kept]) for view in View}
-    specific = all(_nearest_distance(m, View.LABEL) >= SAME_SCAN for m in kept)
-    return Null(values, sum(shared), specific)
+    specific = all(_nearest_distance(m, Aspect.LABEL) >= SAME_SCAN for m in kept)
+    return Null(statistics_of(kept), statistics_of(training, without_own=True), sum(shared), specific)
+
+
+def statistics_of(matches: Sequence[Matches], *, without_own: bool = False) -> Mapping[Aspect, FloatVector]:
+    """Return the (N,) relative nearness of N scans per aspect, as `score` takes it."""
+    return {
+        aspect: np.array(
+            [relative_nearness(m, aspect, without=m.patient if without_own else None) for m in matches], np.float64
+        )
+        for aspect in Aspect
+    }
 
 
 def score(matches: Sequence[Matches], null: Null, *, without_own: bool = False) -> Scores:
@@ -87,18 +125,16 @@ def score(matches: Sequence[Matches], null: Null, *, without_own: bool = False) 
         null: From the holdout.
         without_own: Leave a scan's own patient out, for training patients looked up among the others.
     """
-    statistics, p, extrapolated = {}, {}, {}
-    for view in View:
-        own = (m.patient if without_own else None for m in matches)
-        statistics[view] = np.array(
-            [relative_nearness(m, view, without=patient) for m, patient in zip(matches, own, strict=True)], np.float64
-        )
-        if null.size(view) == 0:
-            p[view], extrapolated[view] = np.full(len(matches), np.nan), np.zeros(len(matches), bool)
+    statistics = statistics_of(matches, without_own=without_own)
+    p, extrapolated = {}, {}
+    for aspect in Aspect:
+        if null.size(aspect) == 0:
+            p[aspect], extrapolated[aspect] = np.full(len(matches), np.nan), np.zeros(len(matches), bool)
         else:
-            calibrated = calibrate(statistics[view], null.values[view])
-            p[view], extrapolated[view] = calibrated.p, calibrated.extrapolated
-    return Scores(statistics, p, extrapolated, bonferroni(np.stack([p[view] for view in View])))
+            calibrated = calibrate(statistics[aspect], null.values[aspect], null.others[aspect])
+            p[aspect], extrapolated[aspect] = calibrated.p, calibrated.extrapolated
+    joined = calibrate(null.evidence(statistics), null.evidence(null.values), null.evidence_of_others()).p
+    return Scores(statistics, p, extrapolated, np.where(np.isnan(joined), 1.0, joined))
 
 
 def flagged_alone(planted: FloatVector, generated: FloatVector, q: float) -> BoolVector:
@@ -106,5 +142,27 @@ def flagged_alone(planted: FloatVector, generated: FloatVector, q: float) -> Boo
     return np.array([q_values(np.append(generated, p))[-1] <= q for p in planted], bool)
 
 
-def _nearest_distance(matches: Matches, view: View) -> float:
-    return matches.views[view][0].distance if matches.views[view] else float("inf")
+def _in_units(values: FloatVector, others: FloatVector) -> FloatVector:
+    """Return how far values lie above the median of others, in mean excesses of those above it.
+
+    Where the tail is exponential, as `calibration` explains, that is -log of the tail's probability up to a constant,
+    without the uncertainty of the fit, which is for the calibration to add once.
+    """
+    known = others[np.isfinite(others)]
+    median = float(np.median(known))
+    excess = float(np.mean(known[known > median] - median)) if (known > median).any() else 0.0
+    units: FloatVector = (values - median) / max(excess, SMALLEST_EXCESS)
+    return units
+
+
+def _largest(units: Sequence[FloatVector], count: int) -> FloatVector:
+    """Return the largest of several (N,) values; NaN where there is none."""
+    if not units:
+        return np.full(count, np.nan)
+    stacked = np.stack(units)
+    largest = np.where(np.isnan(stacked), -np.inf, stacked).max(0)
+    return np.where(np.isfinite(largest), largest, np.nan)
+
+
+def _nearest_distance(matches: Matches, aspect: Aspect) -> float:
+    return matches.found[aspect][0].distance if matches.found[aspect] else float("inf")

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from anonsynth.audits.calibration import exact_interval, samples_needed, upper_bound
-from anonsynth.audits.controls import EXACT, NEGATIVE
+from anonsynth.audits.controls import NEGATIVE
 from anonsynth.audits.finding import AuditDocument, ControlResult, Finding, Verdict
+from anonsynth.audits.planted import EXACT
 from anonsynth.policies.model import AuditRules
 
 __all__ = ["Domain", "Evidence", "conclude", "exact_power", "findings", "sentence"]
@@ -134,7 +135,11 @@ def _domain(domain: Domain, rules: AuditRules) -> Finding:
     bounds = exact_interval(domain.flagged, domain.compared, rules.confidence)
     things = {"image": "images", "label": "label maps"}[domain.name]
     verdict = Verdict.FAIL if domain.flagged else Verdict.PASS
-    limits = f"only whole {things} are compared, not regions of them; a copied part of a scan may go unseen"
+    limits = (
+        "a copied part that is much smaller than a third of each axis may go unseen"
+        if domain.name == "image"
+        else f"only whole {things} are compared, not parts of them"
+    )
     if not domain.calibrated:
         verdict = verdict if domain.flagged else Verdict.INCONCLUSIVE
         limits = f"the holdout has too few {things} to say how near is too near; give label maps of holdout patients"
@@ -179,7 +184,7 @@ def _power(evidence: Evidence, rules: AuditRules) -> Finding:
     planted = next(control for control in evidence.controls if control.kind == EXACT)
     bounds = exact_interval(planted.detected, planted.planted, rules.confidence)
     enough = bounds.low >= rules.min_power
-    limits = "the power is that for exact copies; the weaker kinds are listed under the controls"
+    limits = "the power is that for exact copies; for weaker kinds see the controls"
     if not enough:
         limits = (
             f"{planted.detected} of {planted.planted} planted copies were found, so the power may be {bounds.low:.0%}"
@@ -266,6 +271,6 @@ def _coverage(evidence: Evidence) -> Finding:
         verdict=Verdict.INCONCLUSIVE if evidence.skipped else Verdict.PASS,
         limits=f"{evidence.skipped} generated scans or files could not be compared; mend or remove them"
         if evidence.skipped
-        else "intensities, structure and label map of whole scans are compared, after a shift and a mirror; rotation, "
-        "scaling and copied regions are not searched for",
+        else "scans are compared after a mirror, a shift, a rotation of up to 25° and a change of scale of up to a "
+        "third, as wholes and in windows of a third of each axis; copied parts much smaller are not searched for",
     )

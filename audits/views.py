@@ -1,11 +1,12 @@
 """The views under which two scans are compared, and the small volumes that each view keeps of a scan.
 
     intensity   intensities, standardised per modality in the field of view: what a plain copy keeps
-    structure   intensities against their surroundings: indifferent to a bias field and to a linear change of contrast
+    edges       where intensity changes and along which line, not by how much nor in which sense (Haber & Modersitzki
+                2006, doi:10.1007/11866763_89): indifferent to contrast, even of another modality, and to bias fields
     label       the label map, one channel a label
 
-A view is a stack of channels (C, X, Y, Z) on a grid of at most 32 voxels an axis, each modality of norm 1, so that
-similarity is a sum of products. The index of a reference cohort keeps a still coarser copy of each scan.
+A view is a stack of channels (C, X, Y, Z) on a grid of at most 32 voxels an axis, of norm 1 (each modality of the
+intensities for itself), so that similarity is a sum of products.
 """
 
 from __future__ import annotations
@@ -21,12 +22,21 @@ from scipy import ndimage
 from anonsynth.cohort.geometry import FloatVolume, LabelVolume
 from anonsynth.cohort.store import Scan
 
-__all__ = ["View", "ViewGrid", "ViewVolume", "field_of_view", "make_view", "make_views"]
+__all__ = [
+    "View",
+    "ViewGrid",
+    "ViewVolume",
+    "block_mean",
+    "body",
+    "field_of_view",
+    "make_view",
+    "make_views",
+    "mirrored",
+]
 
 VIEW_AXIS = 32
-INDEX_VOXELS = 6144
-SURROUNDINGS = 3.0
-FLAT = 0.1
+SMOOTH = 0.7
+CRACK = 2
 MIN_LABEL_VOXELS = 8
 
 
@@ -34,7 +44,7 @@ class View(StrEnum):
     """One way of looking at a scan."""
 
     INTENSITY = "intensity"
-    STRUCTURE = "structure"
+    EDGES = "edges"
     LABEL = "label"
 
     @property
@@ -48,8 +58,9 @@ class ViewVolume:
     """What a view keeps of a scan.
 
     Attributes:
-        volume: (C, X, Y, Z) float32; a present modality has mean 0 and norm 1; label channels have norm 1 together.
-        present: (C,) bool for modalities, (1,) for the label view; False where there is nothing to compare.
+        volume: (C, X, Y, Z) float32; a present modality has mean 0 and norm 1; edges and labels have norm 1
+            in all channels together.
+        present: (C,) bool for modalities, (1,) for edges and labels; False where there is nothing to compare.
     """
 
     volume: FloatVolume
@@ -62,18 +73,26 @@ class ViewGrid:
 
     Attributes:
         shape: (X, Y, Z) of the cohort's grid, voxels.
+        spacing: Its voxel size, mm.
         labels: Label values that become channels.
         axis: Largest number of view voxels along an axis; a huge one keeps full resolution.
     """
 
     shape: tuple[int, int, int]
+    spacing: tuple[float, float, float]
     labels: tuple[int, ...]
     axis: int = VIEW_AXIS
 
     @property
+    def fine(self) -> tuple[int, int, int]:
+        """Grid voxels per voxel at which edges are found: twice as fine as the view where the view is coarser."""
+        x, y, z = (-(-n // (2 * self.axis)) for n in self.shape)
+        return (x, y, z)
+
+    @property
     def factors(self) -> tuple[int, int, int]:
         """Grid voxels per view voxel along each axis."""
-        x, y, z = (-(-n // self.axis) for n in self.shape)
+        x, y, z = (f if -(-n // f) <= self.axis else 2 * f for n, f in zip(self.shape, self.fine, strict=True))
         return (x, y, z)
 
     @property
@@ -82,25 +101,15 @@ class ViewGrid:
         x, y, z = (-(-n // f) for n, f in zip(self.shape, self.factors, strict=True))
         return (x, y, z)
 
+    @property
+    def view_spacing(self) -> tuple[float, float, float]:
+        """Voxel size of a view, mm."""
+        x, y, z = (f * s for f, s in zip(self.factors, self.spacing, strict=True))
+        return (x, y, z)
+
     def reduce(self, volume: npt.NDArray[np.generic]) -> FloatVolume:
         """Average (X, Y, Z) grid voxels to view voxels; the far ends are padded with zeros."""
-        return _block_mean(volume, self.factors)
-
-    def coarse(self, volume: ViewVolume, view: View) -> FloatVolume:
-        """Return the (C, x, y, z) coarse float32 features of a view, of norm 1 again like the view.
-
-        All channels together hold about 6,000 numbers: some 25 kB a scan. Label maps are first moved to the middle by
-        their centroid, which is well defined for them, so that a shifted copy keeps its place in the ranking.
-        """
-        channels = volume.volume.shape[0]
-        step = int(np.ceil((np.prod(self.view_shape) * channels / INDEX_VOXELS) ** (1 / 3)))
-        source = _centred(volume.volume) if view is View.LABEL else volume.volume
-        small = np.stack([_block_mean(channel, (step, step, step)) for channel in source])
-        for part in small[None] if view is View.LABEL else small:
-            norm = _norm(part)
-            if norm > 0:
-                part /= norm
-        return small
+        return block_mean(volume, self.factors)
 
 
 def make_views(scan: Scan, grid: ViewGrid) -> Mapping[View, ViewVolume]:
@@ -112,11 +121,20 @@ def make_view(scan: Scan, grid: ViewGrid, view: View) -> ViewVolume:
     """Return one view of a scan."""
     if view is View.LABEL:
         return _label_view(scan.label, grid)
+    if view is View.EDGES:
+        return _edges(scan, grid)
     reduced = np.stack([grid.reduce(channel) for channel in scan.image])
-    fov = field_of_view(reduced)
-    standardise = _standardised if view is View.INTENSITY else _structure
-    volume = np.stack([standardise(channel, fov) for channel in reduced])
+    inside = body(reduced)
+    volume = np.stack([_standardised(channel, inside) for channel in reduced])
     return ViewVolume(volume, np.asarray(scan.present & volume.any((1, 2, 3))))
+
+
+def mirrored(volume: FloatVolume, view: View) -> FloatVolume:
+    """Reverse a view's volume (C, X, Y, Z) along the left-right axis; the lines of edges turn with it."""
+    flipped = volume[:, ::-1]
+    if view is View.EDGES:
+        flipped = flipped * np.array([1, 1, 1, -1, -1, 1], np.float32)[:, None, None, None]
+    return np.ascontiguousarray(flipped)
 
 
 def field_of_view(image: FloatVolume) -> npt.NDArray[np.bool_]:
@@ -129,14 +147,6 @@ def field_of_view(image: FloatVolume) -> npt.NDArray[np.bool_]:
     if inside.any():
         box[ndimage.find_objects(inside.astype(np.uint8))[0]] = True
     return box
-
-
-def _centred(channels: FloatVolume) -> FloatVolume:
-    mass = channels.sum(0)
-    if not mass.any():
-        return channels
-    shifts = [round((n - 1) / 2 - c) for n, c in zip(mass.shape, ndimage.center_of_mass(mass), strict=True)]
-    return np.roll(channels, shifts, axis=(1, 2, 3))
 
 
 def _label_view(label: LabelVolume, grid: ViewGrid) -> ViewVolume:
@@ -156,19 +166,50 @@ def _standardised(channel: FloatVolume, fov: npt.NDArray[np.bool_]) -> FloatVolu
     return np.zeros_like(channel) if flat else (centred / norm).astype(np.float32)
 
 
-def _structure(channel: FloatVolume, fov: npt.NDArray[np.bool_]) -> FloatVolume:
-    """Divide a channel's deviation from its surroundings by the local spread, as local contrast normalisation does."""
-    if not fov.any():
-        return np.zeros_like(channel)
-    weight = ndimage.gaussian_filter(fov.astype(np.float32), SURROUNDINGS) + np.float32(1e-6)
-    mean = ndimage.gaussian_filter(np.where(fov, channel, 0), SURROUNDINGS) / weight
-    deviation = np.where(fov, channel - mean, 0)
-    spread = np.sqrt(ndimage.gaussian_filter(deviation**2, SURROUNDINGS) / weight)
-    floor = FLAT * float(channel[fov].std()) + np.finfo(np.float32).tiny
-    return _standardised((deviation / (spread + floor)).astype(np.float32), fov)
+def body(image: FloatVolume) -> npt.NDArray[np.bool_]:
+    """Return the (X, Y, Z) voxels of a (C, X, Y, Z) image that are not outside.
+
+    Zeros that are enclosed, or no more than specks and cracks, belong to the body: cut-off intensities are often 0.
+    """
+    seen = np.pad((image != 0).any(0), CRACK, mode="edge")
+    closed = ndimage.binary_closing(seen, iterations=CRACK)
+    return np.asarray(ndimage.binary_fill_holes(closed)[(slice(CRACK, -CRACK),) * 3], bool)
 
 
-def _block_mean(volume: npt.NDArray[np.generic], factors: tuple[int, ...]) -> FloatVolume:
+def _edges(scan: Scan, grid: ViewGrid) -> ViewVolume:
+    """Sum over modalities the tensors n n' - |n|²/3 of normalised gradients n, as six channels.
+
+    The inner product of two such tensors is (n · m)² less what random directions give, whatever the sign of either.
+    Outside the body its nearest value is continued, so that the rim of a field of view or of a mask is no edge. Edges
+    are found before the image is averaged: the average of a remapped image is not the remapped average.
+    """
+    fine = np.stack([block_mean(channel, grid.fine) for channel in scan.image])
+    inside = body(fine)
+    tensor = np.zeros((6, *inside.shape), np.float32)
+    if inside.any():
+        nearest = ndimage.distance_transform_edt(~inside, return_distances=False, return_indices=True)
+        for channel in fine[scan.present]:
+            tensor += _direction_tensor(channel[tuple(nearest)]) * inside
+    ratio = tuple(f // own for f, own in zip(grid.factors, grid.fine, strict=True))
+    averaged = np.stack([block_mean(channel, ratio) for channel in tensor])
+    norm = _norm(averaged)
+    return ViewVolume(averaged / norm if norm > 0 else averaged, np.array([norm > 0]))
+
+
+def _direction_tensor(channel: FloatVolume) -> FloatVolume:
+    slopes = [ndimage.gaussian_filter1d(channel, SMOOTH, axis, order=1, mode="nearest") for axis in range(3)]
+    for axis, slope in enumerate(slopes):
+        for other in {0, 1, 2} - {axis}:
+            slope[...] = ndimage.gaussian_filter1d(slope, SMOOTH, other, mode="nearest")
+    square = np.sum([slope**2 for slope in slopes], axis=0)
+    if not square.any():
+        return np.zeros((6, *channel.shape), np.float32)
+    x, y, z = (slope / np.sqrt(square + np.median(square[square > 0])) for slope in slopes)
+    third, twice = (x**2 + y**2 + z**2) / 3, np.float32(np.sqrt(2))
+    return np.stack([x * x - third, y * y - third, z * z - third, twice * x * y, twice * x * z, twice * y * z])
+
+
+def block_mean(volume: npt.NDArray[np.generic], factors: tuple[int, ...]) -> FloatVolume:
     """Average blocks of (X, Y, Z) voxels, one axis after the other; strided sums are far faster than one big mean."""
     result = np.asarray(volume, np.float32)
     for axis, factor in enumerate(factors):

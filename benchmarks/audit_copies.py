@@ -21,8 +21,9 @@ from pathlib import Path
 import numpy as np
 
 from anonsynth.audits.calibration import exact_interval, q_values
+from anonsynth.audits.index import build_index
 from anonsynth.audits.loading import AuditSettings, find_sources, open_sides
-from anonsynth.audits.nearest import Matches, build_index, cohort_queries, compare
+from anonsynth.audits.nearest import Matches, cohort_queries, compare
 from anonsynth.audits.scoring import make_null, one_scan_per_patient, score
 from anonsynth.audits.views import ViewGrid
 from anonsynth.cohort.model import Split
@@ -84,8 +85,8 @@ def _look(synthetic: Path, cohort: Path, rules: AuditRules) -> Looked:
         settings = AuditSettings(synthetic, Path(scratch), cohort=cohort)
         sides = open_sides(settings, find_sources(settings, rules), Path(scratch), progress)
         values = {entry.value for side in (sides.reference, sides.synthetic) for entry in side.info.labels}
-        grid = ViewGrid(sides.reference.grid.shape, tuple(sorted(values)))
-        index = build_index(sides.reference, sides.reference.of(Split.TRAIN), grid, progress)
+        grid = ViewGrid(sides.reference.grid.shape, sides.reference.grid.spacing, tuple(sorted(values)))
+        index = build_index(sides.reference, sides.reference.of(Split.TRAIN), grid, Path(scratch) / "index", progress)
         holdout = cohort_queries(sides.reference, sides.reference.of(Split.HOLDOUT))
         return Looked(
             compare(cohort_queries(sides.synthetic, sides.synthetic.records), index, progress, "generated scans"),
@@ -99,7 +100,8 @@ def _plant(looked: Looked, seed: int, copies: int, generated: int, q: float) -> 
     planted = [looked.training[i] for i in rng.choice(len(looked.training), copies, replace=False)]
     count = min(generated, len(looked.generated))
     others = [looked.generated[i] for i in rng.choice(len(looked.generated), count, replace=False)]
-    null = make_null(one_scan_per_patient(looked.holdout, seed, "holdout"))
+    others = one_scan_per_patient(looked.training, seed, "controls")
+    null = make_null(one_scan_per_patient(looked.holdout, seed, "holdout"), others)
     both = q_values(score([*planted, *others], null).combined) <= q
     alone = q_values(score(others, null).combined) <= q
     return Outcome(int(both[:copies].sum()), int(both[copies:].sum()), int(np.sum(alone)))

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from anonsynth.audits.calibration import (
-    bonferroni,
     calibrate,
     exact_interval,
     q_values,
@@ -49,8 +48,23 @@ def test_stronger_evidence_never_has_a_larger_p(null: list[float], values: list[
 def test_missing_views_and_empty_nulls_accuse_nobody() -> None:
     assert calibrate([3.0, np.nan], []).p.tolist()[0] == 1.0
     assert np.isnan(calibrate([np.nan], [1.0, 2.0]).p[0])
-    p = np.array([[0.01, np.nan, 0.9], [0.2, np.nan, np.nan]])
-    assert bonferroni(p).tolist() == [0.02, 1.0, 0.9]
+
+
+@pytest.mark.parametrize("holdout", [5, 12])
+def test_a_companion_with_the_same_tail_sharpens_and_stays_valid(holdout: int) -> None:
+    """The companion's place does not count, only how fast it falls."""
+    rng = np.random.default_rng(11)
+    p = np.concatenate(
+        [
+            calibrate(rng.exponential(size=10), rng.exponential(size=holdout), 3 + rng.exponential(size=60)).p
+            for _ in range(8_000)
+        ]
+    )
+    for level in (0.05, 0.01, 0.001):
+        assert np.mean(p <= level) <= 1.1 * level + 2e-4
+    null = np.random.default_rng(3).exponential(size=holdout)
+    others = np.random.default_rng(4).exponential(size=60)
+    assert calibrate([12.0], null, others).p[0] < calibrate([12.0], null).p[0] / 3
 
 
 @given(st.lists(st.floats(1e-12, 1), min_size=1, max_size=40))

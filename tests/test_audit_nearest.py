@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,10 +11,12 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from anonsynth.audits.alignment import Placement, best_placement, place, spectrum
-from anonsynth.audits.nearest import Query, build_index, cohort_queries, compare
+from anonsynth.audits.closer import Aspect
+from anonsynth.audits.index import Index, build_index
+from anonsynth.audits.nearest import Query, cohort_queries, compare
 from anonsynth.audits.pairs import IDENTICAL_DISTANCE, image_distance, label_dice, pair_images, pair_labels
 from anonsynth.audits.scoring import flagged_alone, make_null, one_scan_per_patient, score
-from anonsynth.audits.views import View, ViewGrid, ViewVolume, make_views
+from anonsynth.audits.views import ViewGrid, ViewVolume, make_views
 from anonsynth.cohort.model import Split
 from anonsynth.cohort.store import Cohort, Scan
 from anonsynth.progress import Progress
@@ -26,8 +29,13 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
     return make_tiny_cohort(tmp_path_factory.mktemp("nearest") / "cohort", patients=30, holdout=10)
 
 
+@pytest.fixture(scope="module")
+def index(cohort: Cohort, tmp_path_factory: pytest.TempPathFactory) -> Index:
+    return build_index(cohort, cohort.of(Split.TRAIN), _grid(cohort), tmp_path_factory.mktemp("index"), QUIET)
+
+
 def _grid(cohort: Cohort) -> ViewGrid:
-    return ViewGrid(cohort.grid.shape, (1, 2))
+    return ViewGrid(cohort.grid.shape, cohort.grid.spacing, (1, 2))
 
 
 @given(
@@ -86,23 +94,25 @@ def test_a_copy_is_identical_and_another_patient_is_not(cohort: Cohort) -> None:
     assert 1 - pair_images(second, first).similarity > IDENTICAL_DISTANCE
 
 
-def test_a_patients_scans_are_one_neighbour(cohort: Cohort) -> None:
+def test_a_patients_scans_are_one_neighbour(cohort: Cohort, tmp_path: Path) -> None:
     train = cohort.of(Split.TRAIN)
-    index = build_index(cohort, (*train, train[0], train[0], train[5]), _grid(cohort), QUIET)
+    index = build_index(cohort, (*train, train[0], train[0], train[5]), _grid(cohort), tmp_path, QUIET)
     (matches,) = compare(cohort_queries(cohort, [train[5]]), index, QUIET, "test")
-    for view in View:
-        patients = [match.patient for match in matches.views[view]]
+    for found in matches.found.values():
+        patients = [match.patient for match in found]
         assert len(patients) == len(set(patients))
+    for row in matches.regions.patient:
+        known = row[row >= 0]
+        assert len(known) == len(set(known.tolist()))
 
 
-def test_copies_stand_out_and_the_average_does_not(cohort: Cohort) -> None:
-    train = cohort.of(Split.TRAIN)
-    index = build_index(cohort, train, _grid(cohort), QUIET)
+def test_copies_stand_out_and_the_average_does_not(cohort: Cohort, index: Index) -> None:
+    train = cohort_queries(cohort, cohort.of(Split.TRAIN))
     holdout = one_scan_per_patient(cohort_queries(cohort, cohort.of(Split.HOLDOUT)), 0, "holdout")
-    null = make_null(compare(holdout, index, QUIET, "null"))
-    copies = score(compare(cohort_queries(cohort, train), index, QUIET, "copies"), null)
-    assert flagged_alone(copies.combined, np.ones(50), 0.05).all()
-    left_out = score(compare(cohort_queries(cohort, train), index, QUIET, "copies"), null, without_own=True)
+    own = compare(train, index, QUIET, "copies")
+    null = make_null(compare(holdout, index, QUIET, "null"), own)
+    assert flagged_alone(score(own, null).combined, np.ones(50), 0.05).all()
+    left_out = score(own, null, without_own=True)
     assert np.mean(flagged_alone(left_out.combined, np.ones(50), 0.05)) <= 0.1
     average = score(compare([_average(cohort)], index, QUIET, "average"), null)
     assert average.combined[0] > 0.05
@@ -118,10 +128,17 @@ def _average(cohort: Cohort) -> Query:
     return Query("average", "average", lambda: scan)
 
 
-def test_a_holdout_scan_that_is_also_in_training_is_no_null(cohort: Cohort) -> None:
+def test_a_holdout_scan_that_is_also_in_training_is_no_null(cohort: Cohort, index: Index) -> None:
     train = cohort.of(Split.TRAIN)
-    index = build_index(cohort, train, _grid(cohort), QUIET)
+    own = compare(cohort_queries(cohort, train), index, QUIET, "training")
     queries = cohort_queries(cohort, [train[0], *cohort.of(Split.HOLDOUT)])
-    null = make_null(compare(queries, index, QUIET, "null"))
+    null = make_null(compare(queries, index, QUIET, "null"), own)
     assert null.shared == 1
-    assert null.size(View.INTENSITY) == len(cohort.of(Split.HOLDOUT))
+    assert null.size(Aspect.INTENSITY) == len(cohort.of(Split.HOLDOUT))
+
+
+def test_memory_does_not_hold_the_training_scans(index: Index) -> None:
+    """What is ranked by lies on disk; rows come in blocks of bounded size."""
+    sizes = index.grid.sizes
+    assert (index.folder / "rows.f32").stat().st_size == 4 * len(index.records) * sum(sizes)
+    assert sum(len(block.edges) for block in index.blocks()) == len(index.records)

@@ -59,7 +59,9 @@ def _copies(cohort: Cohort, count: int) -> list[tuple[str, Scan]]:
 def clean(tmp_path_factory: pytest.TempPathFactory, cohort: Cohort, others: Cohort) -> AuditResult:
     folder = tmp_path_factory.mktemp("clean")
     synthetic = write_bids(folder / "synthetic", _generated(others), cohort)
-    return audit(AuditSettings(synthetic, folder / "audit", cohort=cohort.folder, weaker_copies=6), POLICY, QUIET)
+    return audit(
+        AuditSettings(synthetic, folder / "audit", cohort=cohort.folder, weaker_copies=2, curve_copies=1), POLICY, QUIET
+    )
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +74,15 @@ def test_nothing_is_flagged_where_nobody_was_copied(clean: AuditResult) -> None:
     assert not any(sample.flagged for sample in clean.document.samples)
     controls = {control.kind: control for control in clean.document.controls}
     assert controls["exact copy"].detected == controls["exact copy"].planted == 28
-    assert controls["image copied, no label map"].detected >= 5
-    assert controls["mirrored and shifted"].detected >= 5
+    for kind in (
+        "image copied, new label map",
+        "left and right swapped",
+        "noise at 15 dB",
+        "label map copied, new image",
+    ):
+        assert controls[kind].detected == controls[kind].planted == 2, kind
+    assert controls["blended with weight 0.1"].planted == 1
+    assert "Power by strength" in clean.report.read_text("utf-8")
     assert not (clean.folder / "work").exists()
     assert not (clean.folder / "UNFINISHED").exists()
 
@@ -82,7 +91,17 @@ def test_planted_copies_are_all_flagged_and_the_command_says_fail(
     tmp_path: Path, leaky: Path, cohort: Cohort, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    command = ["audit", str(leaky), "--cohort", str(cohort.folder), "--out", str(tmp_path / "audit"), "--json"]
+    command = [
+        "audit",
+        str(leaky),
+        "--cohort",
+        str(cohort.folder),
+        "--out",
+        str(tmp_path / "audit"),
+        "--json",
+        "--planted",
+        "1",
+    ]
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 4, result.stderr
     document = json.loads(result.stdout)
@@ -122,7 +141,9 @@ def test_names_of_generated_scans_are_escaped(tmp_path: Path, cohort: Cohort, ot
         volume = nib.Nifti1Image(scan.image[0] * (1 + number), cohort.grid.affine)
         nib.save(volume, images / f"a<b>&{number}_T1w.nii.gz")
     result = audit(
-        AuditSettings(tmp_path / "synthetic", tmp_path / "out", cohort=cohort.folder, weaker_copies=0), POLICY, QUIET
+        AuditSettings(tmp_path / "synthetic", tmp_path / "out", cohort=cohort.folder, weaker_copies=0, curve_copies=0),
+        POLICY,
+        QUIET,
     )
     assert result.document.verdict is not Verdict.PASS
     assert "a<b>" not in result.report.read_text("utf-8")
@@ -156,6 +177,7 @@ def test_folders_of_other_tools_on_another_grid_are_compared(tmp_path: Path, coh
         train=_flat(tmp_path / "train", train, "a", spacing=2.0, flipped=False, dtype=np.float32),
         holdout=_flat(tmp_path / "holdout", holdout, "b", spacing=2.0, flipped=False, dtype=np.int16),
         weaker_copies=0,
+        curve_copies=0,
     )
     result = audit(settings, POLICY, QUIET)
     flagged = {sample.id for sample in result.document.samples if sample.flagged}
@@ -180,13 +202,15 @@ def test_without_a_holdout_it_refuses_and_says_what_to_do(tmp_path: Path, leaky:
 def test_somebody_elses_folder_is_not_written_into(tmp_path: Path, leaky: Path, cohort: Cohort) -> None:
     (tmp_path / "thesis.txt").write_text("mine", "utf-8")
     with pytest.raises(UsageError, match="holds other things"):
-        audit(AuditSettings(leaky, tmp_path, cohort=cohort.folder, weaker_copies=0), POLICY, QUIET)
+        audit(AuditSettings(leaky, tmp_path, cohort=cohort.folder, weaker_copies=0, curve_copies=0), POLICY, QUIET)
 
 
 def test_few_patients_are_inconclusive(tmp_path: Path, tiny_cohort: Cohort, others: Cohort) -> None:
     synthetic = write_bids(tmp_path / "synthetic", _generated(others), tiny_cohort)
     result = audit(
-        AuditSettings(synthetic, tmp_path / "out", cohort=tiny_cohort.folder, weaker_copies=0), POLICY, QUIET
+        AuditSettings(synthetic, tmp_path / "out", cohort=tiny_cohort.folder, weaker_copies=0, curve_copies=0),
+        POLICY,
+        QUIET,
     )
     assert result.document.verdict is Verdict.INCONCLUSIVE
     assert "17 training patients" in result.sentence
@@ -195,7 +219,7 @@ def test_few_patients_are_inconclusive(tmp_path: Path, tiny_cohort: Cohort, othe
 
 def test_an_interrupted_audit_goes_on(tmp_path: Path, cohort: Cohort, monkeypatch: pytest.MonkeyPatch) -> None:
     synthetic = write_bids(tmp_path / "synthetic", _copies(cohort, 2), cohort)
-    settings = AuditSettings(synthetic, tmp_path / "out", cohort=cohort.folder, weaker_copies=0)
+    settings = AuditSettings(synthetic, tmp_path / "out", cohort=cohort.folder, weaker_copies=0, curve_copies=0)
     with monkeypatch.context() as broken:
         broken.setattr("anonsynth.audits.audit.write_report", _interrupt)
         with pytest.raises(KeyboardInterrupt):
@@ -228,6 +252,7 @@ def test_copies_of_real_patients_are_found(tmp_path: Path, shared_data: Path) ->
         train=tmp_path / "train",
         holdout=tmp_path / "holdout",
         weaker_copies=0,
+        curve_copies=0,
     )
     result = audit(settings, POLICY, QUIET)
     flagged = {sample.id for sample in result.document.samples if sample.flagged}

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
+import typer
 from typer.main import get_command
 from typer.testing import CliRunner
 
@@ -54,7 +56,8 @@ def check_line(words: list[str]) -> None:
 @pytest.mark.parametrize("words", LINES)
 def test_a_documented_command_exists_with_those_flags(words: list[str]) -> None:
     if words[0] == "anonsynth":
-        check_line(words)
+        with suppress(typer.Exit):  # some options answer and leave
+            check_line(words)
     elif words[0] == "make":
         targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
         assert words[1] in targets

@@ -12,6 +12,18 @@ from anonsynth.errors import ExitStatus
 EXAMPLE = "Example: anonsynth audit SYNTHETIC --cohort COHORT --out AUDIT --policy research-exchange"
 
 
+def _explain(name: str | None) -> None:
+    """Say what a finding means and leave; asked for, nothing else is needed."""
+    if name is None:
+        return
+    from anonsynth.audits.explain import explain
+
+    found = explain(name)
+    for title, text in (("means", found.means), ("computed", found.computed), ("source", found.source)):
+        typer.echo(f"{title}: {text}")
+    raise typer.Exit
+
+
 def command(
     synthetic: Path = typer.Argument(
         ..., metavar="SYNTHETIC", help="Folder of generated NIfTI (images/ and labels/, BIDS, or flat), by any tool."
@@ -22,14 +34,35 @@ def command(
     holdout: Path | None = typer.Option(None, "--holdout", help="Folder of scans of patients it never saw."),
     policy: str = typer.Option("internal", "--policy", help="Name or file of the policy whose thresholds hold."),
     seed: int = typer.Option(0, "--seed", help="Seed of the controls."),
+    planted: int = typer.Option(
+        6, "--planted", min=0, help="Copies of each weaker kind to plant; 0 plants exact ones only."
+    ),
+    explain: str | None = typer.Option(
+        None,
+        "--explain",
+        metavar="ID",
+        is_eager=True,
+        callback=_explain,
+        help="Say what a finding of audit.json means, how it is computed and what it rests on, and leave.",
+    ),
     json: bool = typer.Option(False, "--json", help="Print audit.json's object on stdout."),
 ) -> None:
     """Look for copies of patients in a substitute cohort, and say what would have been seen."""
+    del explain  # answered by its callback
     from anonsynth.audits.audit import AuditSettings, audit
     from anonsynth.audits.finding import Verdict, validated
     from anonsynth.policies.model import load_policy
 
-    settings = AuditSettings(synthetic, out, cohort=cohort, train=train, holdout=holdout, seed=seed)
+    settings = AuditSettings(
+        synthetic,
+        out,
+        cohort=cohort,
+        train=train,
+        holdout=holdout,
+        seed=seed,
+        weaker_copies=planted,
+        curve_copies=-(-planted // 6),
+    )
     with progress() as shown:
         result = audit(settings, load_policy(policy), shown)
     if json:

@@ -1,0 +1,255 @@
+"""The training scans as the audit looks them up: on disk, so that memory does not grow with their number.
+
+Of every scan two things are kept in the audit's private working folder:
+
+    views/<number>.npy   its views at view resolution, float16, read again when it is somebody's candidate
+    rows.f32             one row a scan of what all scans are ranked by, read in blocks from first to last
+
+A row holds, at a coarser resolution and as the cohort's mean sees it (`canonical`), the edges, the intensities, the
+field of view and the label map; and, in the scan's own place, the intensities in which regions are looked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from anonsynth.audits.canonical import Template
+from anonsynth.audits.pose import Pose, Resampler
+from anonsynth.audits.views import View, ViewGrid, ViewVolume, block_mean, make_views
+from anonsynth.cohort.geometry import FloatVolume
+from anonsynth.cohort.model import ScanRecord
+from anonsynth.cohort.store import Cohort
+from anonsynth.progress import Progress
+
+__all__ = ["Block", "Index", "IndexGrid", "Row", "build_index"]
+
+RANK_VOXELS = 1600
+REGION_AXIS = 28
+BLOCK = 128
+
+Matrix = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What a scan is ranked by; all (C, x, y, z) float32.
+
+    Attributes:
+        edges: (6, ...) as the template sees them, of norm 1.
+        intensity: (C, ...) likewise, each modality of norm 1.
+        seen: (1, ...) field of view as the template sees it, in [0, 1].
+        label: (L, ...) as the label template sees it, of norm 1.
+        region: (C, ...) intensities in the scan's own place.
+    """
+
+    edges: FloatVolume
+    intensity: FloatVolume
+    seen: FloatVolume
+    label: FloatVolume
+    region: FloatVolume
+
+    def packed(self) -> Matrix:
+        """Return all of it as one row of numbers."""
+        return np.concatenate(
+            [part.ravel() for part in (self.edges, self.intensity, self.seen, self.label, self.region)]
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Consecutive rows, flattened: each (n, numbers) float32, in the order and of the kinds of `Row`."""
+
+    first: int
+    edges: Matrix
+    intensity: Matrix
+    seen: Matrix
+    label: Matrix
+    region: Matrix
+
+
+@dataclass(frozen=True, slots=True)
+class IndexGrid:
+    """The coarser grids on which scans are ranked.
+
+    Attributes:
+        views: The grid of the views.
+        modalities: Number of modalities.
+    """
+
+    views: ViewGrid
+    modalities: int
+
+    @property
+    def step(self) -> int:
+        """View voxels per voxel of a row."""
+        return int(np.ceil((np.prod(self.views.view_shape) / RANK_VOXELS) ** (1 / 3)))
+
+    @property
+    def region_step(self) -> int:
+        """View voxels per voxel in which regions are looked for."""
+        return -(-max(self.views.view_shape) // REGION_AXIS)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Voxels of a row's volumes."""
+        return _coarser(self.views.view_shape, self.step)
+
+    @property
+    def region_shape(self) -> tuple[int, int, int]:
+        """Voxels in which regions are looked for."""
+        return _coarser(self.views.view_shape, self.region_step)
+
+    @property
+    def channels(self) -> tuple[int, int, int, int]:
+        """Channels of edges, intensity, seen and label."""
+        return (6, self.modalities, 1, max(len(self.views.labels), 1))
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Numbers of each part of a row."""
+        count, region = int(np.prod(self.shape)), int(np.prod(self.region_shape))
+        return (*(channels * count for channels in self.channels), self.modalities * region)
+
+    @property
+    def resampler(self) -> Resampler:
+        """Reads a row's volumes at moved positions."""
+        x, y, z = (self.step * s for s in self.views.view_spacing)
+        return Resampler(self.shape, (x, y, z))
+
+    def coarse(self, volume: FloatVolume) -> FloatVolume:
+        """Average (C, X, Y, Z) view voxels to voxels of a row."""
+        return np.stack([block_mean(channel, (self.step,) * 3) for channel in volume])
+
+    def regions(self, volume: FloatVolume) -> FloatVolume:
+        """Average (C, X, Y, Z) view voxels to the voxels in which regions are looked for."""
+        return np.stack([block_mean(channel, (self.region_step,) * 3) for channel in volume])
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """All training scans, ready to be looked up.
+
+    Attributes:
+        folder: Where views and rows lie; private.
+        cohort: Where the scans themselves are.
+        records: The N training scans, all scans of a patient beside each other.
+        grid: The grids.
+        image: The mean of the scans' edges.
+        label: The mean of their label maps.
+        image_poses: How the image template lies on each scan.
+        label_poses: How the label template lies on each label map.
+        present: Per view (N, C) or (N, 1) bool.
+    """
+
+    folder: Path
+    cohort: Cohort
+    records: tuple[ScanRecord, ...]
+    grid: IndexGrid
+    image: Template
+    label: Template
+    image_poses: tuple[Pose, ...]
+    label_poses: tuple[Pose, ...]
+    present: Mapping[View, npt.NDArray[np.bool_]]
+
+    def blocks(self) -> Iterator[Block]:
+        """Read all rows, some at a time."""
+        sizes = self.grid.sizes
+        ends = np.cumsum(sizes)[:-1]
+        for first in range(0, len(self.records), BLOCK):
+            count = min(BLOCK, len(self.records) - first)
+            flat = np.fromfile(self.folder / "rows.f32", np.float32, count * sum(sizes), offset=4 * first * sum(sizes))
+            yield Block(first, *np.split(flat.reshape(count, -1), ends, axis=1))
+
+    def views(self, position: int) -> Mapping[View, ViewVolume]:
+        """Read the views of a training scan."""
+        stack = np.load(self.folder / "views" / f"{position}.npy").astype(np.float32)
+        channels = self.grid.channels
+        parts = np.split(stack, np.cumsum([channels[1], channels[0]]))
+        return {
+            view: ViewVolume(part, self.present[view][position])
+            for view, part in zip((View.INTENSITY, View.EDGES, View.LABEL), parts, strict=True)
+        }
+
+    def row(self, views: Mapping[View, ViewVolume]) -> tuple[Row, Pose, Pose]:
+        """Return a scan's row, and how the image and the label template lie on it."""
+        edges, label = self.grid.coarse(views[View.EDGES].volume), self.grid.coarse(views[View.LABEL].volume)
+        poses = self.image.pose(edges), self.label.pose(label)
+        intensity = self.grid.coarse(views[View.INTENSITY].volume)
+        seen = self.grid.coarse((views[View.INTENSITY].volume != 0).any(0)[None].astype(np.float32))
+        laid = self.image.laid(np.concatenate([edges, intensity, seen]), poses[0])
+        parts = np.split(laid, np.cumsum([len(edges), len(intensity)]))
+        row = Row(
+            _unit(parts[0]),
+            np.stack([_unit(channel) for channel in parts[1]]),
+            parts[2],
+            _unit(self.label.laid(label, poses[1])),
+            self.grid.regions(views[View.INTENSITY].volume),
+        )
+        return row, *poses
+
+
+def build_index(
+    cohort: Cohort, records: Sequence[ScanRecord], grid: ViewGrid, folder: Path, progress: Progress
+) -> Index:
+    """Read every training scan once and keep what it is looked up by.
+
+    Args:
+        cohort: Where the scans are.
+        records: The training scans.
+        grid: The grid of the views.
+        folder: A private folder for the index; overwritten.
+        progress: Shows how far it is.
+    """
+    ordered = tuple(sorted(records, key=lambda record: (record.patient, record.scan)))
+    sizes = IndexGrid(grid, len(cohort.info.modalities))
+    (folder / "views").mkdir(parents=True, exist_ok=True)
+    present: dict[View, list[npt.NDArray[np.bool_]]] = {view: [] for view in View}
+    edges = np.zeros((6, *sizes.shape), np.float32)
+    label = np.zeros((sizes.channels[3], *sizes.shape), np.float32)
+    for number, record in progress.track(enumerate(ordered), total=len(ordered), what="reading training scans"):
+        views = make_views(cohort.load(record), grid)
+        stack = np.concatenate([views[view].volume for view in (View.INTENSITY, View.EDGES, View.LABEL)])
+        np.save(folder / "views" / f"{number}.npy", stack.astype(np.float16))
+        edges += sizes.coarse(views[View.EDGES].volume) / len(ordered)
+        label += sizes.coarse(views[View.LABEL].volume) / len(ordered)
+        for view in View:
+            present[view].append(views[view].present)
+    index = Index(
+        folder,
+        cohort,
+        ordered,
+        sizes,
+        Template(edges, sizes.resampler),
+        Template(label, sizes.resampler),
+        (),
+        (),
+        {view: np.stack(rows) for view, rows in present.items()},
+    )
+    return _with_rows(index, progress)
+
+
+def _with_rows(index: Index, progress: Progress) -> Index:
+    image_poses, label_poses = [], []
+    count = len(index.records)
+    with (index.folder / "rows.f32").open("wb") as file:
+        for number in progress.track(range(count), total=count, what="indexing training scans"):
+            row, image, label = index.row(index.views(number))
+            row.packed().tofile(file)
+            image_poses.append(image)
+            label_poses.append(label)
+    return replace(index, image_poses=tuple(image_poses), label_poses=tuple(label_poses))
+
+
+def _coarser(shape: tuple[int, int, int], step: int) -> tuple[int, int, int]:
+    x, y, z = (-(-n // step) for n in shape)
+    return (x, y, z)
+
+
+def _unit(volume: FloatVolume) -> FloatVolume:
+    norm = np.float32(np.linalg.norm(volume.astype(np.float64)))
+    return volume / norm if norm > 0 else volume
