@@ -25,7 +25,7 @@ class Aspect(StrEnum):
     """One way in which a scan may be a copy.
 
     intensity   the same intensities, after alignment
-    contrast    intensities that are a function of a patient's, as in another modality
+    contrast    intensities that are a function of a patient's, as in another modality, at the same edges
     edges       the same edges
     parts       the same intensities part by part, each part moved a little on its own: whatever bent the scan
     together    near in all of these at once, though in none by much
