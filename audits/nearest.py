@@ -220,8 +220,8 @@ def _closest(
     one = {aspect: _one_a_patient(matches) for aspect, matches in found.items()}
     if domain == "image":
         one[Aspect.TOGETHER] = _together([one[aspect] for aspect in JOINED])
-        # Fields of view differ, and over some patients' ground anybody's intensities are a function of theirs. A copy in
-        # another contrast keeps its edges as well; without this, five of fifty generated LGG scans were flagged that
+        # Fields of view differ: over some patients' ground anybody's intensities are a function of theirs. A copy in
+        # another contrast keeps its edges; without this, five of fifty generated LGG scans were flagged that
         # had nothing but air and head in common with the same two patients.
         one[Aspect.CONTRAST] = _together([one[Aspect.CONTRAST], one[Aspect.EDGES]])
     return one
