@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from anonsynth.audits.index import Index
-from anonsynth.audits.likeness import correlation, dependence, overlap_cosine
+from anonsynth.audits.likeness import correlations, cosine, dependences, joined
 from anonsynth.audits.pose import IDENTITY, Pose, Resampler, refined
 from anonsynth.audits.probe import Probe, read_at
 from anonsynth.audits.ranking import Candidate
@@ -19,6 +20,10 @@ from anonsynth.audits.views import View, ViewVolume, mirrored
 from anonsynth.cohort.geometry import FloatVolume
 
 __all__ = ["Aspect", "look_closer"]
+
+SMALLEST = 1e-7
+HALF, MOSTLY = 0.5, 0.75
+"""A voxel is body from half of it on; in the field of view, if most of it is."""
 
 
 class Aspect(StrEnum):
@@ -73,22 +78,30 @@ def look_closer(
     grid = index.grid.views
     resampler = Resampler(grid.view_shape, grid.view_spacing)
     guide = View.LABEL if domain == "label" else View.EDGES
-    views = [_facing(index.views(candidate.position), candidate.start) for candidate in candidates]
-    stack = np.stack([view[guide].volume for view in views])
+    still = [_facing(index.views(candidate.position), candidate.start) for candidate in candidates]
+    stack = np.stack([views[guide].volume for views in still])
     poses = refined(query[guide].volume, stack, [candidate.start for candidate in candidates], resampler)
-    matrices = torch.tensor(np.stack([pose.matrix for pose in poses]), dtype=torch.float32)
-    offsets = torch.tensor(np.stack([pose.offset for pose in poses]), dtype=torch.float32)
-    rigid = resampler.moved(matrices, offsets)
-    alike = _alike_labels if domain == "label" else _alike_images
+    moved = _moved(still, poses, resampler)
+    if domain == "label":
+        return [
+            (candidate, pose, {Aspect.LABEL: similarity})
+            for candidate, pose, similarity in zip(candidates, poses, _labels(query, still, moved), strict=True)
+        ]
     looked = [
-        _Looked(candidate, pose, view, moved, alike(query, view, moved))
-        for candidate, pose, view, moved in zip(candidates, poses, views, _read(views, resampler, rigid), strict=True)
+        _Looked(candidate, pose, views, laid, similarity)
+        for candidate, pose, views, laid, similarity in zip(
+            candidates, poses, still, moved, _images(query, still, moved), strict=True
+        )
     ]
-    if domain == "image":
-        looked = sorted(looked, key=_closeness)[:keep]
-        _add_parts(looked, query, index)
-        _add_contrast(looked, voxels, index)
+    looked = sorted(looked, key=_closeness)[:keep]
+    _add_parts(looked, query, index)
+    _add_contrast(looked, voxels, index)
     return [(one.candidate, one.pose, one.similarity) for one in looked]
+
+
+FloatMatrix = npt.NDArray[np.float64]
+Views = Mapping[View, ViewVolume]
+Volumes = Mapping[View, FloatVolume]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +110,8 @@ class _Looked:
 
     candidate: Candidate
     pose: Pose
-    still: Mapping[View, ViewVolume]
-    moved: Mapping[View, FloatVolume]
+    still: Views
+    moved: Volumes
     similarity: dict[Aspect, float]
 
 
@@ -107,77 +120,96 @@ def _closeness(one: _Looked) -> float:
     return (1 - one.similarity[Aspect.INTENSITY]) * (1 - one.similarity[Aspect.EDGES])
 
 
-def _alike_images(
-    query: Mapping[View, ViewVolume], still: Mapping[View, ViewVolume], moved: Mapping[View, FloatVolume]
-) -> dict[Aspect, float]:
+def _images(query: Views, still: Sequence[Views], moved: Sequence[Volumes]) -> list[dict[Aspect, float]]:
     """Compare images; a candidate counts as it lies and as it was moved, whichever is more alike.
 
     Reading between voxels blurs, so that a copy that was not moved at all would differ from itself by that.
     """
-    image, lines = query[View.INTENSITY], query[View.EDGES].volume
-    shared = image.present & still[View.INTENSITY].present
-    seen = (image.volume != 0).any(0)
-    similarity = {Aspect.INTENSITY: -1.0, Aspect.EDGES: -1.0}
-    for intensity, edges in (
-        (still[View.INTENSITY].volume, still[View.EDGES].volume),
-        (moved[View.INTENSITY], moved[View.EDGES]),
-    ):
-        values = {
-            Aspect.INTENSITY: correlation(image.volume, intensity, shared),
-            Aspect.EDGES: overlap_cosine(lines, edges, seen, (intensity != 0).any(0)),
-        }
-        similarity = {aspect: max(similarity[aspect], value) for aspect, value in values.items()}
-    return similarity
+    shared = np.stack([query[View.INTENSITY].present & views[View.INTENSITY].present for views in still])
+    image, lines = _flat(query[View.INTENSITY].volume), _flat(query[View.EDGES].volume)
+    best = {Aspect.INTENSITY: np.full(len(still), -1.0), Aspect.EDGES: np.full(len(still), -1.0)}
+    for laid in ([_volumes(views) for views in still], moved):
+        ground = torch.stack([_flat(common_ground(query, one)) for one in laid]).float()
+        intensity = torch.stack([_flat(one[View.INTENSITY]) for one in laid])
+        edges = torch.stack([_flat(one[View.EDGES]) for one in laid])
+        own = correlations(image, intensity, ground)
+        best[Aspect.INTENSITY] = np.maximum(best[Aspect.INTENSITY], _joined(own, shared))
+        best[Aspect.EDGES] = np.maximum(best[Aspect.EDGES], cosine(lines, edges, ground))
+    return [{aspect: float(values[i]) for aspect, values in best.items()} for i in range(len(still))]
 
 
-def _alike_labels(
-    query: Mapping[View, ViewVolume], still: Mapping[View, ViewVolume], moved: Mapping[View, FloatVolume]
-) -> dict[Aspect, float]:
-    label = query[View.LABEL].volume
-    return {Aspect.LABEL: max(_cosine(label, still[View.LABEL].volume), _cosine(label, moved[View.LABEL]))}
+def _labels(query: Views, still: Sequence[Views], moved: Sequence[Volumes]) -> list[float]:
+    """Compare label maps, as they lie and as they were moved."""
+    label = _flat(query[View.LABEL].volume)
+    everywhere = torch.ones(len(still), label.shape[1])
+    as_they_lie = torch.stack([_flat(views[View.LABEL].volume) for views in still])
+    laid = torch.stack([_flat(volumes[View.LABEL]) for volumes in moved])
+    best = np.maximum(cosine(label, as_they_lie, everywhere), cosine(label, laid, everywhere))
+    return [float(value) for value in best]
 
 
-def _add_parts(looked: Sequence[_Looked], query: Mapping[View, ViewVolume], index: Index) -> None:
+def common_ground(query: Views, candidate: Volumes) -> FloatVolume:
+    """Return (X, Y, Z) 1 where the query has its body and the candidate its field of view, else 0."""
+    body, seen = query[View.GROUND].volume[0], candidate[View.GROUND][1]
+    ground: FloatVolume = ((body >= HALF) & (seen >= MOSTLY)).astype(np.float32)
+    return ground
+
+
+def _add_parts(looked: Sequence[_Looked], query: Views, index: Index) -> None:
     """Compare part by part all candidates at once."""
     own = query[View.INTENSITY]
-    shared = np.array([np.count_nonzero(one.still[View.INTENSITY].present & own.present) for one in looked])
+    shared = np.stack([one.still[View.INTENSITY].present & own.present for one in looked])
     moved = np.stack([one.moved[View.INTENSITY] for one in looked])
-    distances = parts_distance(own.volume, moved, index.grid, np.maximum(shared, 1))
-    for one, distance in zip(looked, distances, strict=True):
+    ground = np.stack([common_ground(query, one.moved)[None] for one in looked])
+    for one, distance in zip(looked, parts_distance(own.volume, moved, ground, shared, index.grid), strict=True):
         one.similarity[Aspect.PARTS] = 1 - float(distance)
 
 
 def _add_contrast(looked: Sequence[_Looked], voxels: Probe, index: Index) -> None:
     """Ask of each candidate whether the query's voxels are a function of its own, as it lies and as it was moved."""
     grid = index.grid.views
+    ratios, shared = [], []
     for one in looked:
         scan = index.cohort.load(index.records[one.candidate.position])
-        shared = voxels.present & scan.present
+        both = voxels.present & scan.present
         as_it_lies = Pose(IDENTITY.matrix, IDENTITY.offset, mirrored=one.pose.mirrored)
-        one.similarity[Aspect.CONTRAST] = max(
-            dependence(voxels.values, *read_at(scan, voxels.positions, where, grid), shared)
+        ways = [
+            dependences(voxels.values, *read_at(scan, voxels.positions, where, grid), both)
             for where in (as_it_lies, one.pose)
-        )
+        ]
+        ratios.append(max(ways, key=lambda way: way[both].mean() if both.any() else 0))
+        shared.append(both)
+    for one, similarity in zip(looked, _joined(np.stack(ratios), np.stack(shared)), strict=True):
+        one.similarity[Aspect.CONTRAST] = float(similarity)
 
 
-def _facing(views: Mapping[View, ViewVolume], start: Pose) -> Mapping[View, ViewVolume]:
+def _joined(similarities: FloatMatrix, shared: npt.NDArray[np.bool_]) -> FloatMatrix:
+    """Join (B, C) similarities of the modalities to (B,)."""
+    distances = np.maximum(1 - similarities, SMALLEST)
+    return 1 - joined(distances, shared & (similarities > -1))
+
+
+def _facing(views: Views, start: Pose) -> Views:
     if not start.mirrored:
         return views
     return {view: ViewVolume(mirrored(own.volume, view), own.present) for view, own in views.items()}
 
 
-def _read(
-    views: Sequence[Mapping[View, ViewVolume]], resampler: Resampler, where: torch.Tensor
-) -> list[Mapping[View, FloatVolume]]:
-    """Read all views of all candidates at (B, 3, X, Y, Z) positions."""
+def _volumes(views: Views) -> Volumes:
+    return {view: own.volume for view, own in views.items()}
+
+
+def _moved(views: Sequence[Views], poses: Sequence[Pose], resampler: Resampler) -> list[Volumes]:
+    """Read all views of all candidates where the query's voxels lie on them."""
+    matrices = torch.tensor(np.stack([pose.matrix for pose in poses]), dtype=torch.float32)
+    offsets = torch.tensor(np.stack([pose.offset for pose in poses]), dtype=torch.float32)
     names = list(views[0])
     stack = torch.from_numpy(np.stack([np.concatenate([own[name].volume for name in names]) for own in views]))
     ends = np.cumsum([len(views[0][name].volume) for name in names])[:-1]
-    values = resampler.at(stack, where).numpy()
+    values = resampler(stack, matrices, offsets).numpy()
     return [dict(zip(names, np.split(own, ends), strict=True)) for own in values]
 
 
-def _cosine(first: FloatVolume, second: FloatVolume) -> float:
-    a, b = first.astype(np.float64).ravel(), second.astype(np.float64).ravel()
-    norm = np.linalg.norm(a) * np.linalg.norm(b)
-    return min(1.0, float(a @ b / norm)) if norm > 0 else -1.0
+def _flat(volume: FloatVolume) -> torch.Tensor:
+    """Return (C, V) of (C, X, Y, Z), or (V,) of (X, Y, Z)."""
+    return torch.from_numpy(np.ascontiguousarray(volume.reshape(*volume.shape[:-3], -1)))

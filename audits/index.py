@@ -106,7 +106,7 @@ class IndexGrid:
 
     @property
     def channels(self) -> tuple[int, int, int, int]:
-        """Channels of edges, intensity, seen and label."""
+        """Channels of a row's edges, intensity, seen and label."""
         return (6, self.modalities, 1, max(len(self.views.labels), 1))
 
     @property
@@ -168,19 +168,16 @@ class Index:
     def views(self, position: int) -> Mapping[View, ViewVolume]:
         """Read the views of a training scan."""
         stack = np.load(self.folder / "views" / f"{position}.npy").astype(np.float32)
-        channels = self.grid.channels
-        parts = np.split(stack, np.cumsum([channels[1], channels[0]]))
-        return {
-            view: ViewVolume(part, self.present[view][position])
-            for view, part in zip((View.INTENSITY, View.EDGES, View.LABEL), parts, strict=True)
-        }
+        edges, modalities, _, labels = self.grid.channels
+        parts = np.split(stack, np.cumsum([modalities, edges, labels]))
+        return {view: ViewVolume(part, self.present[view][position]) for view, part in zip(View, parts, strict=True)}
 
     def row(self, views: Mapping[View, ViewVolume]) -> tuple[Row, Pose, Pose]:
         """Return a scan's row, and how the image and the label template lie on it."""
         edges, label = self.grid.coarse(views[View.EDGES].volume), self.grid.coarse(views[View.LABEL].volume)
         poses = self.image.pose(edges), self.label.pose(label)
         intensity = self.grid.coarse(views[View.INTENSITY].volume)
-        seen = self.grid.coarse((views[View.INTENSITY].volume != 0).any(0)[None].astype(np.float32))
+        seen = self.grid.coarse(views[View.GROUND].volume[1:])
         laid = self.image.laid(np.concatenate([edges, intensity, seen]), poses[0])
         parts = np.split(laid, np.cumsum([len(edges), len(intensity)]))
         row = Row(
@@ -194,7 +191,12 @@ class Index:
 
 
 def build_index(
-    cohort: Cohort, records: Sequence[ScanRecord], grid: ViewGrid, folder: Path, progress: Progress
+    cohort: Cohort,
+    records: Sequence[ScanRecord],
+    grid: ViewGrid,
+    folder: Path,
+    progress: Progress,
+    like: Index | None = None,
 ) -> Index:
     """Read every training scan once and keep what it is looked up by.
 
@@ -204,6 +206,7 @@ def build_index(
         grid: The grid of the views.
         folder: A private folder for the index; overwritten.
         progress: Shows how far it is.
+        like: An index on whose mean these scans are laid, instead of their own.
     """
     ordered = tuple(sorted(records, key=lambda record: (record.patient, record.scan)))
     sizes = IndexGrid(grid, len(cohort.info.modalities))
@@ -213,7 +216,7 @@ def build_index(
     label = np.zeros((sizes.channels[3], *sizes.shape), np.float32)
     for number, record in progress.track(enumerate(ordered), total=len(ordered), what="reading training scans"):
         views = make_views(cohort.load(record), grid)
-        stack = np.concatenate([views[view].volume for view in (View.INTENSITY, View.EDGES, View.LABEL)])
+        stack = np.concatenate([views[view].volume for view in View])
         np.save(folder / "views" / f"{number}.npy", stack.astype(np.float16))
         edges += sizes.coarse(views[View.EDGES].volume) / len(ordered)
         label += sizes.coarse(views[View.LABEL].volume) / len(ordered)
@@ -224,8 +227,8 @@ def build_index(
         cohort,
         ordered,
         sizes,
-        Template(edges, sizes.resampler),
-        Template(label, sizes.resampler),
+        like.image if like else Template(edges, sizes.resampler),
+        like.label if like else Template(label, sizes.resampler),
         (),
         (),
         {view: np.stack(rows) for view, rows in present.items()},

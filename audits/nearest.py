@@ -1,19 +1,13 @@
-"""The nearest training patients of a scan, and how much nearer the nearest is than the others.
+"""The nearest training patients of a scan, in every aspect.
 
-The unit is the patient: all visits and crops of a patient are one neighbour. The raw distance to the nearest patient
-says little, because a smooth, average-looking generated scan is near to everybody. A copy is near to *one* patient and
-as far from the others as any scan. The statistic is therefore relative, as in Lowe's ratio test (2004,
-doi:10.1023/B:VISI.0000029664.99615.94), with a mean over several neighbours in place of the second alone:
-
-    s = log(mean of d2 ... dk) - log(d1),    d = 1 - similarity,   k = 6
-
-All training scans are ranked by matrix products (`ranking`); the best candidates are aligned and compared in every
-aspect (`closer`). Of regions (`regions`) each has its own neighbours, and the largest s of all regions counts.
+The unit is the patient: all visits and crops of a patient are one neighbour. All training scans are ranked by matrix
+products (`ranking`); the best candidates are aligned and compared in every aspect (`closer`). Of regions (`regions`)
+each has its own neighbours. How much nearer the nearest is than the others is for `nearness` to say.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -31,7 +25,7 @@ from anonsynth.cohort.model import ScanRecord
 from anonsynth.cohort.store import Cohort, Scan
 from anonsynth.progress import Progress
 
-__all__ = ["NEIGHBOURS", "Match", "Matches", "Query", "cohort_queries", "compare", "relative_nearness"]
+__all__ = ["NEIGHBOURS", "Match", "Matches", "Query", "cohort_queries", "compare"]
 
 NEIGHBOURS = 6
 CANDIDATES = NEIGHBOURS + 2
@@ -120,43 +114,6 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-def relative_nearness(
-    matches: Matches, aspect: Aspect, *, without: str | None = None, among: Collection[str] | None = None
-) -> float:
-    """Return the statistic s of the module's docstring; NaN with fewer than three patients to compare with.
-
-    Args:
-        matches: What the query resembles.
-        aspect: In which respect.
-        without: A patient to leave out, for a training scan that is looked up among the *other* patients.
-        among: The only patients that count; None for all.
-    """
-
-    def counts(patient: str) -> bool:
-        return patient != without and (among is None or patient in among)
-
-    if aspect is Aspect.REGION:
-        return _region_nearness(matches, np.array([counts(name) for name in matches.patients] + [False], bool))
-    return _nearness(np.array([m.distance for m in matches.found[aspect] if counts(m.patient)][:NEIGHBOURS]))
-
-
-def _nearness(distances: np.ndarray[tuple[int], np.dtype[np.float64]]) -> float:
-    if len(distances) < 3:
-        return float("nan")
-    return float(np.log(np.mean(distances[1:])) - np.log(distances[0]))
-
-
-def _region_nearness(matches: Matches, counts: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> float:
-    """Return the largest s of all regions; the last entry of `counts` stands for nobody (-1)."""
-    if not matches.found[Aspect.REGION]:
-        return float("nan")
-    values = [
-        _nearness(np.maximum(distance[counts[patient]][:NEIGHBOURS].astype(np.float64), SMALLEST_DISTANCE))
-        for distance, patient in zip(matches.regions.distance, matches.regions.patient, strict=True)
-    ]
-    return float(np.max(values))
 
 
 def _compare_block(queries: Sequence[Query], index: Index, patients: int) -> list[Matches]:

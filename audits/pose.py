@@ -30,6 +30,8 @@ LEAST_AXIS = 6
 """Fewer voxels than this along an axis are not halved."""
 LARGEST_TURN = 25.0
 LARGEST_SCALE = 1.35
+LARGEST_SHIFT = 0.2
+"""As a share of each axis: edges of two different heads often fit best where there is little left to compare."""
 DAMPING = 1e-3
 
 Matrix = npt.NDArray[np.float64]
@@ -113,7 +115,7 @@ def refined(query: FloatVolume, candidates: FloatVolume, starts: list[Pose], res
         resampler: For volumes of this shape.
 
     Returns:
-        One pose a candidate; the start itself where the search ran away.
+        One pose a candidate; the start itself where the search ran away, and no move where the start did too.
     """
     template, moving = torch.from_numpy(query), torch.from_numpy(candidates)
     matrices = torch.tensor(np.stack([pose.matrix for pose in starts]), dtype=torch.float32)
@@ -131,7 +133,7 @@ def refined(query: FloatVolume, candidates: FloatVolume, starts: list[Pose], res
             matrices.numpy().astype(np.float64), offsets.numpy().astype(np.float64), starts, strict=True
         )
     ]
-    return [pose if _plausible(pose, resampler) else start for pose, start in zip(found, starts, strict=True)]
+    return [_first_plausible((pose, start), resampler) for pose, start in zip(found, starts, strict=True)]
 
 
 def _halved(
@@ -209,10 +211,15 @@ def _kernel(size: int, width: float) -> torch.Tensor:
     return kernel / kernel.sum(0)
 
 
+def _first_plausible(poses: tuple[Pose, Pose], resampler: Resampler) -> Pose:
+    unmoved = Pose(IDENTITY.matrix, IDENTITY.offset, poses[0].mirrored)
+    return next((pose for pose in poses if _plausible(pose, resampler)), unmoved)
+
+
 def _plausible(pose: Pose, resampler: Resampler) -> bool:
     if not (np.isfinite(pose.matrix).all() and np.isfinite(pose.offset).all()):
         return False
     extent = np.asarray(resampler.shape) * np.asarray(resampler.spacing)
     if not 1 / LARGEST_SCALE <= pose.scale <= LARGEST_SCALE:
         return False
-    return pose.degrees <= LARGEST_TURN and bool((np.abs(pose.offset) <= extent / 3).all())
+    return pose.degrees <= LARGEST_TURN and bool((np.abs(pose.offset) <= LARGEST_SHIFT * extent).all())

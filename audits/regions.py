@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 
 from anonsynth.audits.index import Index, IndexGrid
+from anonsynth.audits.likeness import joined
 from anonsynth.audits.views import View
 from anonsynth.cohort.geometry import FloatVolume
 
@@ -23,8 +24,14 @@ __all__ = ["RegionNeighbours", "nearest_regions", "parts_distance"]
 
 WINDOW = 0.3
 PLACES = 5
+SMALLEST = 1e-6
 FLAT = 0.05
-SMALLEST = 1e-4
+"""Variance, as a share of the whole scan's, below which a window is taken for flat."""
+ALIKE = 0.003
+"""Distances are not told apart below that of two windows that differ by so much, as a share of the scan's variance."""
+DIMMEST = 0.25
+"""A candidate's window of less than this share of the query's variance is not scaled up to it."""
+COVERED = 0.5
 SHIFTS = tuple(product((0, -1, 1), repeat=3))
 
 
@@ -33,7 +40,7 @@ class RegionNeighbours:
     """The nearest patients of each of W windows of a scan, nearest first.
 
     Attributes:
-        distance: (W, K) 1 - correlation; inf where there is nobody.
+        distance: (W, K) over the usual distance of that window; inf where there is nobody.
         patient: (W, K) number of the patient in the index's order; -1 where there is nobody.
         together: (2, N) mean log distance of all windows to each of the N training scans, the query as it is and
             mirrored; a scan that was bent is near in all windows, though in none by much.
@@ -58,7 +65,7 @@ def nearest_regions(
     windows = _windows(index.grid.region_shape)
     codes = _patient_codes(index)
     variants = [_variants(query) for query in queries]
-    norms = [_scale(query) for query in queries]
+    scales = [_scale(query) for query in queries]
     found = [
         RegionNeighbours(
             np.full((len(windows), keep), np.inf, np.float32),
@@ -68,47 +75,57 @@ def nearest_regions(
         for _ in queries
     ]
     shape = (index.grid.modalities, *index.grid.region_shape)
+    usual: dict[tuple[int, int], torch.Tensor] = {}
     for block in index.blocks():
         rows = torch.from_numpy(block.region).reshape(-1, *shape)
         here = slice(block.first, block.first + len(rows))
-        scale = _scale_rows(rows)
-        shared = [np.maximum((index.present[View.INTENSITY][here] & p).sum(1), 1).astype(np.float32) for p in present]
+        shared = [torch.from_numpy(index.present[View.INTENSITY][here] & p) for p in present]
         starts = np.flatnonzero(np.diff(codes[here], prepend=-1))
         for number, window in enumerate(windows):
-            refs = _standardised(rows[(slice(None), slice(None), *window)], scale)
+            refs = _centred(rows[(slice(None), slice(None), *window)])
             for query, variant in enumerate(variants):
-                patches = _standardised(variant[(slice(None), slice(None), *window)], norms[query])
-                facing = (patches @ refs.T).reshape(2, len(SHIFTS), -1).max(1).values.numpy() / shared[query]
-                found[query].together[:, here] += np.log(np.maximum(1 - facing, SMALLEST)) / len(windows)
-                by_patient = np.maximum.reduceat(facing.max(0), starts)
-                _merge(found[query], number, 1 - by_patient, codes[here][starts])
+                patches = _centred(variant[(slice(None), slice(None), *window)])
+                logs = _distances(patches, refs, scales[query]).log()
+                # The first block stands for all: what is usual must be the same for everybody.
+                base = usual.setdefault((query, number), _usual(logs, shared[query]))
+                facing = _relative(logs - base, shared[query])
+                found[query].together[:, here] += np.log(facing) / len(windows)
+                by_patient = np.minimum.reduceat(facing.min(0), starts)
+                _merge(found[query], number, by_patient, codes[here][starts])
     return tuple(found)
 
 
 def parts_distance(
-    query: FloatVolume, candidates: FloatVolume, grid: IndexGrid, shared: npt.NDArray[np.integer]
+    query: FloatVolume,
+    candidates: FloatVolume,
+    ground: FloatVolume,
+    shared: npt.NDArray[np.bool_],
+    grid: IndexGrid,
 ) -> npt.NDArray[np.float64]:
-    """Return the geometric mean over all windows of 1 - correlation, each window moved by up to one voxel on its own.
+    """Return the geometric mean of the windows' distances, each window moved by up to one voxel on its own.
 
     Args:
         query: (C, X, Y, Z) intensities at view resolution.
         candidates: (B, C, X, Y, Z) intensities that lie on the query.
+        ground: (B, 1, X, Y, Z) 1 where the query and the candidate have something to compare.
+        shared: (B, C) modalities that both have.
         grid: The index's grids.
-        shared: (B,) modalities that the query and each candidate have.
 
     Returns:
-        (B,) distances.
+        (B,) distances, as in `likeness.joined`.
     """
     fixed = _variants(grid.regions(query), turned=False)
     rows = torch.from_numpy(np.stack([grid.regions(candidate) for candidate in candidates]))
-    norm, scale = _scale_rows(fixed[:1]), _scale_rows(rows)
-    total = np.zeros(len(rows))
-    windows = _windows(grid.region_shape)
-    for window in windows:
+    common = np.concatenate([grid.regions(one) for one in ground])
+    scale = _scale(grid.regions(query))
+    found, known = [], []
+    for window in _windows(grid.region_shape):
         here = (slice(None), slice(None), *window)
-        similarity = _standardised(fixed[here], norm) @ _standardised(rows[here], scale).T
-        total += np.log(np.maximum(1 - similarity.max(0).values.numpy() / shared, SMALLEST)) / len(windows)
-    return np.exp(total)
+        distance = _distances(_centred(fixed[here]), _centred(rows[here]), scale)
+        found.append(distance.min(0).values.numpy().astype(np.float64))
+        covered = common[(slice(None), *window)].mean((1, 2, 3))
+        known.append((covered >= COVERED)[:, None] & shared)
+    return joined(np.concatenate(found, 1), np.concatenate(known, 1))
 
 
 def _merge(
@@ -147,18 +164,44 @@ def _variants(volume: FloatVolume, *, turned: bool = True) -> torch.Tensor:
 
 
 def _scale(volume: FloatVolume) -> torch.Tensor:
-    """Return the (1, C) mean square of each modality where it is not 0."""
-    return _scale_rows(torch.from_numpy(np.ascontiguousarray(volume))[None])
+    """Return the (C,) mean square of each modality where it is not 0."""
+    flat = torch.from_numpy(np.ascontiguousarray(volume)).flatten(1)
+    return (flat**2).sum(1) / (flat != 0).sum(1).clamp(min=1)
 
 
-def _scale_rows(rows: torch.Tensor) -> torch.Tensor:
-    flat = rows.flatten(2)
-    return (flat**2).sum(2) / (flat != 0).sum(2).clamp(min=1)
-
-
-def _standardised(patches: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """Return (n, C·m) patches of mean 0 and norm 1 a modality; flat ones stay small, so that air is like nothing."""
+def _centred(patches: torch.Tensor) -> torch.Tensor:
+    """Return (n, C, m) patches of mean 0."""
     flat = patches.flatten(2)
-    centred = flat - flat.mean(2, keepdim=True)
-    norm = (centred**2).sum(2, keepdim=True) + FLAT * flat.shape[2] * scale[:, :, None] + 1e-20
-    return (centred / norm.sqrt()).flatten(1)
+    return flat - flat.mean(2, keepdim=True)
+
+
+def _distances(patches: torch.Tensor, refs: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """Return (K, N, C) distances of K centred patches (K, C, m) to N windows (N, C, m) by modality, all in (0, 2].
+
+    It is 1 - correlation where the patch has texture. Where it is flat, as in air, everybody is equally near, and a
+    candidate's flat window is near to nobody's texture: a ratio of distances must not come from nothing.
+    """
+    own, other = (patches**2).sum(2), (refs**2).sum(2)
+    least = patches.shape[2] * scale
+    norm = (own[:, None] * torch.maximum(other[None], DIMMEST * own[:, None])).sqrt()
+    product = torch.stack([patches[:, c] @ refs[:, c].T for c in range(patches.shape[1])], 2)
+    unlike = (1 - product / norm.clamp(min=1e-20)).clamp(min=0) * own[:, None] + ALIKE * least
+    return (unlike / (own[:, None] + FLAT * least).clamp(min=1e-20)).clamp(SMALLEST, 2)
+
+
+def _usual(logs: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
+    """Return the (C,) median log distance of each modality over those who have it, 0 where nobody has."""
+    nearest = logs.min(0).values
+    medians = [
+        nearest[shared[:, c], c].median() if shared[:, c].any() else logs.new_zeros(()) for c in range(len(shared.T))
+    ]
+    return torch.stack(medians)
+
+
+def _relative(logs: torch.Tensor, shared: torch.Tensor) -> npt.NDArray[np.float32]:
+    """Return (2, N) distances of the query as it is and mirrored, in the best of its shifts; inf without a modality."""
+    counts = shared.sum(1)
+    mean = (logs * shared).sum(2) / counts.clamp(min=1)
+    best = mean.reshape(2, len(SHIFTS), -1).min(1).values.exp()
+    best[:, counts == 0] = torch.inf
+    return best.numpy()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -10,14 +10,16 @@ import numpy as np
 
 from anonsynth.audits.calibration import BoolVector, FloatVector, calibrate, q_values
 from anonsynth.audits.closer import Aspect
-from anonsynth.audits.nearest import Matches, Query, relative_nearness
+from anonsynth.audits.nearest import Matches, Query
+from anonsynth.audits.nearness import Hubs, RegionScale, find_hubs, nearness, region_nearness, region_scale
 from anonsynth.seeds import stream
 
 __all__ = ["Null", "Scores", "flagged_alone", "make_null", "one_scan_per_patient", "score", "statistics_of"]
 
 SAME_SCAN = 1e-3
 FEWEST_OTHERS = 4
-SMALLEST_EXCESS = 1e-3
+SMALLEST_EXCESS = 0.02
+"""Nobody is singled out by being nearer by less than this: a null may be narrow by chance or by construction."""
 SAME_IMAGE = (Aspect.INTENSITY, Aspect.EDGES)
 
 
@@ -30,12 +32,16 @@ class Null:
         others: Per aspect (m,) the statistic of training patients looked up among the *other* training patients.
         shared: Holdout scans whose image is also among the training scans; they are left out of `values`.
         labels_specific: False if a holdout label map coincides with a training one, so that equality proves nothing.
+        hubs: Patients near to a great part of all real scans.
+        regions: What is usual of each region.
     """
 
     values: Mapping[Aspect, FloatVector]
     others: Mapping[Aspect, FloatVector]
     shared: int
     labels_specific: bool
+    hubs: Hubs
+    regions: RegionScale
 
     def size(self, aspect: Aspect) -> int:
         """Number of holdout patients that the aspect was calibrated on."""
@@ -104,28 +110,56 @@ def make_null(holdout: Sequence[Matches], training: Sequence[Matches]) -> Null:
     shared = [all(_nearest_distance(m, aspect) < SAME_SCAN for aspect in SAME_IMAGE) for m in holdout]
     kept = [m for m, twice in zip(holdout, shared, strict=True) if not twice]
     specific = all(_nearest_distance(m, Aspect.LABEL) >= SAME_SCAN for m in kept)
-    return Null(statistics_of(kept), statistics_of(training, without_own=True), sum(shared), specific)
+    hubs = find_hubs([*kept, *training], without_own=True)
+    regions = region_scale(np.array([region_nearness(m, hubs, without=m.patient) for m in training]))
+    values = statistics_of(kept, hubs, regions)
+    others = statistics_of(training, hubs, regions, without_own=True)
+    return Null(values, others, sum(shared), specific, hubs, regions)
 
 
-def statistics_of(matches: Sequence[Matches], *, without_own: bool = False) -> Mapping[Aspect, FloatVector]:
-    """Return the (N,) relative nearness of N scans per aspect, as `score` takes it."""
-    return {
-        aspect: np.array(
-            [relative_nearness(m, aspect, without=m.patient if without_own else None) for m in matches], np.float64
-        )
-        for aspect in Aspect
-    }
+def statistics_of(
+    matches: Sequence[Matches],
+    hubs: Hubs,
+    regions: RegionScale,
+    *,
+    without_own: bool = False,
+    among: Collection[str] | None = None,
+) -> Mapping[Aspect, FloatVector]:
+    """Return the (N,) relative nearness of N scans per aspect.
+
+    Args:
+        matches: What each scan resembles.
+        hubs: Of scans of their kind.
+        regions: What is usual of each region.
+        without_own: Leave a scan's own patient out.
+        among: The only patients that count; None for all.
+    """
+    columns: dict[Aspect, list[float]] = {aspect: [] for aspect in Aspect}
+    for match in matches:
+        without = match.patient if without_own else None
+        for aspect, column in columns.items():
+            if aspect is Aspect.REGION:
+                own = (
+                    region_nearness(match, hubs, without=without, among=among)
+                    if match.found[aspect]
+                    else np.array([np.nan])
+                )
+                column.append(_strongest(own, regions))
+            else:
+                column.append(nearness(match, aspect, hubs, without=without, among=among))
+    return {aspect: np.array(column, np.float64) for aspect, column in columns.items()}
 
 
-def score(matches: Sequence[Matches], null: Null, *, without_own: bool = False) -> Scores:
+def score(matches: Sequence[Matches], null: Null, hubs: Hubs, *, without_own: bool = False) -> Scores:
     """Score scans against the null.
 
     Args:
         matches: What each scan resembles.
         null: From the holdout.
+        hubs: Of scans of their kind: those of the null for real scans, `find_hubs` of all generated ones for those.
         without_own: Leave a scan's own patient out, for training patients looked up among the others.
     """
-    statistics = statistics_of(matches, without_own=without_own)
+    statistics = statistics_of(matches, hubs, null.regions, without_own=without_own)
     p, extrapolated = {}, {}
     for aspect in Aspect:
         if null.size(aspect) == 0:
@@ -133,13 +167,19 @@ def score(matches: Sequence[Matches], null: Null, *, without_own: bool = False) 
         else:
             calibrated = calibrate(statistics[aspect], null.values[aspect], null.others[aspect])
             p[aspect], extrapolated[aspect] = calibrated.p, calibrated.extrapolated
-    joined = calibrate(null.evidence(statistics), null.evidence(null.values), null.evidence_of_others()).p
-    return Scores(statistics, p, extrapolated, np.where(np.isnan(joined), 1.0, joined))
+    combined = calibrate(null.evidence(statistics), null.evidence(null.values), null.evidence_of_others()).p
+    return Scores(statistics, p, extrapolated, np.where(np.isnan(combined), 1.0, combined))
 
 
 def flagged_alone(planted: FloatVector, generated: FloatVector, q: float) -> BoolVector:
     """Tell which of (M,) planted p-values would be flagged if each were planted alone among the generated scans."""
     return np.array([q_values(np.append(generated, p))[-1] <= q for p in planted], bool)
+
+
+def _strongest(values: FloatVector, regions: RegionScale) -> float:
+    """Return the largest s of all regions, each measured by what is usual there."""
+    measured = (values - regions.median) / regions.spread
+    return float(np.nanmax(measured)) if np.isfinite(measured).any() else float("nan")
 
 
 def _in_units(values: FloatVector, others: FloatVector) -> FloatVector:

@@ -4,6 +4,7 @@
     edges       where intensity changes and along which line, not by how much nor in which sense (Haber & Modersitzki
                 2006, doi:10.1007/11866763_89): indifferent to contrast, even of another modality, and to bias fields
     label       the label map, one channel a label
+    ground      where there is anything to compare: the body, and the field of view
 
 A view is a stack of channels (C, X, Y, Z) on a grid of at most 32 voxels an axis, of norm 1 (each modality of the
 intensities for itself), so that similarity is a sum of products.
@@ -46,11 +47,7 @@ class View(StrEnum):
     INTENSITY = "intensity"
     EDGES = "edges"
     LABEL = "label"
-
-    @property
-    def domain(self) -> str:
-        """What of the generated scan the view looks at: `image` or `label`."""
-        return "label" if self is View.LABEL else "image"
+    GROUND = "ground"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +56,8 @@ class ViewVolume:
 
     Attributes:
         volume: (C, X, Y, Z) float32; a present modality has mean 0 and norm 1; edges and labels have norm 1
-            in all channels together.
-        present: (C,) bool for modalities, (1,) for edges and labels; False where there is nothing to compare.
+            in all channels together; the ground has two, body and field of view, in [0, 1].
+        present: (C,) bool for modalities, (1,) for the others; False where there is nothing to compare.
     """
 
     volume: FloatVolume
@@ -123,6 +120,8 @@ def make_view(scan: Scan, grid: ViewGrid, view: View) -> ViewVolume:
         return _label_view(scan.label, grid)
     if view is View.EDGES:
         return _edges(scan, grid)
+    if view is View.GROUND:
+        return _ground(scan, grid)
     reduced = np.stack([grid.reduce(channel) for channel in scan.image])
     inside = body(reduced)
     volume = np.stack([_standardised(channel, inside) for channel in reduced])
@@ -147,6 +146,15 @@ def field_of_view(image: FloatVolume) -> npt.NDArray[np.bool_]:
     if inside.any():
         box[ndimage.find_objects(inside.astype(np.uint8))[0]] = True
     return box
+
+
+def _ground(scan: Scan, grid: ViewGrid) -> ViewVolume:
+    """Air that somebody has set to 0 is seen, and dark; what lies beyond the field of view is not known."""
+    box = np.zeros(grid.shape, np.float32)
+    box[tuple(slice(low, high) for low, high in zip(scan.record.fov_low, scan.record.fov_high, strict=True))] = 1
+    reduced = np.stack([grid.reduce(channel) for channel in scan.image])
+    volume = np.stack([body(reduced).astype(np.float32), grid.reduce(box)])
+    return ViewVolume(volume, np.array([bool(volume[0].any())]))
 
 
 def _label_view(label: LabelVolume, grid: ViewGrid) -> ViewVolume:

@@ -1,0 +1,178 @@
+"""How much nearer the nearest patient is than the others: the statistic of every aspect.
+
+The raw distance to the nearest patient says little, because a smooth, average-looking generated scan is near to
+everybody. A copy is near to *one* patient and as far from the others as any scan. The statistic is therefore relative,
+as in Lowe's ratio test (2004, doi:10.1023/B:VISI.0000029664.99615.94), with a mean over several neighbours in place of
+the second alone:
+
+    s = log(mean of d2 ... dk) - log(d1),    d = 1 - similarity,   k = 6
+
+Of regions each has its own neighbours and its own s. Regions differ: where there is little but air, s varies much. So
+each is measured by what it is for training patients looked up among the others, and the largest of all counts.
+
+A patient may be near to a great part of *all* generated scans, because his field of view, his posture or the state of
+his scanner is the one that the generator makes: a hub (Radovanović et al. 2010, JMLR 11:2487). That singles out no
+generated scan as his copy. What a quarter of the scans of the same kind share with a patient is therefore taken off his
+distance, up to a factor of four; beyond it every one of them counts as near to him.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from anonsynth.audits.closer import Aspect
+from anonsynth.audits.nearest import NEIGHBOURS, Matches
+from anonsynth.audits.regions import SMALLEST
+
+__all__ = ["NO_HUBS", "Hubs", "RegionScale", "find_hubs", "nearness", "region_nearness", "region_scale"]
+
+FEWEST_NEIGHBOURS = 3
+FEWEST_SCANS = 8
+"""Among fewer scans a copied patient would himself be a hub."""
+SHARE = 0.25
+LARGEST_HUB = float(np.log(4))
+SMALLEST_SPREAD = 0.5
+
+Vector = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Hubs:
+    """By how much patients are near to a great part of all scans of one kind: log factors, at most 0.
+
+    Attributes:
+        aspects: Per aspect and patient; who is not in it is no hub.
+        regions: (W, P) per region and number of the patient; None where there are none.
+    """
+
+    aspects: Mapping[Aspect, Mapping[str, float]]
+    regions: Vector | None
+
+
+NO_HUBS = Hubs({}, None)
+
+
+@dataclass(frozen=True, slots=True)
+class RegionScale:
+    """What s is of each region where nobody was copied: (W,) median and spread."""
+
+    median: Vector
+    spread: Vector
+
+
+def find_hubs(matches: Sequence[Matches], *, without_own: bool = False) -> Hubs:
+    """Find the hubs of some scans of one kind: all generated ones, or real ones.
+
+    Args:
+        matches: What each scan resembles.
+        without_own: Leave a scan's own patient out, for training patients.
+    """
+    if len(matches) < FEWEST_SCANS:
+        return NO_HUBS
+    aspects: dict[Aspect, Mapping[str, float]] = {
+        a: _aspect_hubs(matches, a, without_own=without_own) for a in Aspect if a is not Aspect.REGION
+    }
+    return Hubs(aspects, _region_hubs(matches, without_own=without_own))
+
+
+def nearness(
+    matches: Matches, aspect: Aspect, hubs: Hubs, *, without: str | None = None, among: Collection[str] | None = None
+) -> float:
+    """Return s of one aspect other than the regions; NaN with fewer than three patients to compare with.
+
+    Args:
+        matches: What the scan resembles.
+        aspect: In which respect.
+        hubs: Of scans of its kind.
+        without: A patient to leave out, for a training scan that is looked up among the *other* patients.
+        among: The only patients that count; None for all.
+    """
+    own = hubs.aspects.get(aspect, {})
+    logs = [
+        np.log(match.distance) - own.get(match.patient, 0.0)
+        for match in matches.found[aspect]
+        if match.patient != without and (among is None or match.patient in among)
+    ]
+    return float(_statistic(np.array(logs, np.float64)[None])[0])
+
+
+def region_nearness(
+    matches: Matches, hubs: Hubs, *, without: str | None = None, among: Collection[str] | None = None
+) -> Vector:
+    """Return s of each region, (W,); NaN with fewer than three patients to compare with."""
+    counts = np.array([name != without and (among is None or name in among) for name in matches.patients] + [False])
+    logs = _region_logs(matches)
+    if hubs.regions is not None:
+        rows = np.arange(len(logs))[:, None]
+        logs = logs - np.where(matches.regions.patient >= 0, hubs.regions[rows, matches.regions.patient], 0.0)
+    return _statistic(np.where(counts[matches.regions.patient], logs, np.nan))
+
+
+def region_scale(values: Vector) -> RegionScale:
+    """Return median and spread of each region from (n, W) values of training patients among the others.
+
+    No region is taken for much steadier than the common one: its spread may be small by chance.
+    """
+    if not np.isfinite(values).any():
+        return RegionScale(np.zeros(values.shape[1:]), np.ones(values.shape[1:]))
+    median, spread = np.nanmedian(values, axis=0), np.nanstd(values, axis=0)
+    return RegionScale(median, np.maximum(spread, max(SMALLEST_SPREAD * float(np.nanmedian(spread)), 1e-3)))
+
+
+def _statistic(logs: Vector) -> Vector:
+    """Return s of (n, K) log distances in any order, NaN where there is nobody."""
+    if logs.shape[1] == 0:
+        return np.full(len(logs), np.nan)
+    near = np.sort(logs, axis=1)[:, :NEIGHBOURS]  # NaN come last
+    enough = np.isfinite(near).sum(1) >= FEWEST_NEIGHBOURS
+    result = np.full(len(logs), np.nan)
+    if enough.any():
+        result[enough] = np.log(np.nanmean(np.exp(near[enough, 1:]), axis=1)) - near[enough, 0]
+    return result
+
+
+def _aspect_hubs(matches: Sequence[Matches], aspect: Aspect, *, without_own: bool) -> Mapping[str, float]:
+    """Return the SHARE quantile, over all scans, of a patient's log distance below the farthest candidate's."""
+    below: dict[str, list[float]] = {}
+    for match in matches:
+        own = [m for m in match.found[aspect] if not (without_own and m.patient == match.patient)]
+        if own:
+            farthest = np.log(max(m.distance for m in own))
+            for m in own:
+                below.setdefault(m.patient, []).append(float(np.log(m.distance) - farthest))
+    hubs = {patient: _quantile(values, len(matches)) for patient, values in below.items()}
+    return {patient: value for patient, value in hubs.items() if value < 0}
+
+
+def _quantile(values: Sequence[float], count: int) -> float:
+    padded = np.concatenate([values, np.zeros(count - len(values))])
+    return float(np.clip(np.quantile(padded, SHARE), -LARGEST_HUB, 0))
+
+
+def _region_hubs(matches: Sequence[Matches], *, without_own: bool) -> Vector | None:
+    if not len(matches[0].regions.distance):
+        return None
+    windows, patients = len(matches[0].regions.distance), len(matches[0].patients)
+    hubs = np.zeros((windows, patients))
+    numbers = {name: number for number, name in enumerate(matches[0].patients)}
+    logs = [_region_logs(match) for match in matches]
+    for window in range(windows):
+        below = np.zeros((len(matches), patients + 1))
+        for row, (match, own) in enumerate(zip(matches, logs, strict=True)):
+            known = own[window][np.isfinite(own[window])]
+            if len(known):
+                below[row, match.regions.patient[window]] = np.nan_to_num(own[window] - known.max())
+            if without_own:
+                below[row, numbers.get(match.patient, -1)] = 0
+        hubs[window] = np.clip(np.quantile(below[:, :-1], SHARE, axis=0), -LARGEST_HUB, 0)
+    return hubs
+
+
+def _region_logs(matches: Matches) -> Vector:
+    """Return (W, K) log distances of the regions' nearest patients; NaN where there is nobody."""
+    distance = np.where(matches.regions.patient >= 0, matches.regions.distance, np.nan)
+    return np.log(np.maximum(distance.astype(np.float64), SMALLEST))
