@@ -25,7 +25,7 @@ __all__ = ["IDENTITY", "Pose", "Resampler", "refined", "smoothed"]
 
 COARSE: tuple[tuple[float, int], ...] = ((2.0, 6), (1.0, 6))
 """(width of the smoothing in voxels, iterations) of what is done at half the resolution: most of the way."""
-FINE: tuple[tuple[float, int], ...] = ((0.5, 5),)
+FINE: tuple[tuple[float, int], ...] = ((0.5, 4),)
 LEAST_AXIS = 6
 """Fewer voxels than this along an axis are not halved."""
 LARGEST_TURN = 25.0

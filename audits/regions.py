@@ -1,8 +1,8 @@
 """Copied parts: is any region of a scan nearer to one patient's than it should be, however new the rest is.
 
 Overlapping windows of a third of each axis are compared with the same place in every training scan, moved by up to one
-voxel and mirrored or not, by their correlation. Each window has its own nearest patients; a copied lesion, lobe or
-hemisphere shows in the windows within it.
+voxel along an axis and mirrored or not, by their correlation. Each window has its own nearest patients; a copied
+lesion, lobe or hemisphere shows in the windows within it.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ DIMMEST = 0.25
 """A candidate's window of less than this share of the query's variance is not scaled up to it."""
 COVERED = 0.5
 SHIFTS = tuple(product((0, -1, 1), repeat=3))
+STEPS = tuple(shift for shift in SHIFTS if np.abs(shift).sum() <= 1)
+"""As it lies, and one voxel along one axis."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ def nearest_regions(
     """
     windows = _windows(index.grid.region_shape)
     codes = _patient_codes(index)
-    variants = [_variants(query) for query in queries]
+    variants = [_variants([query, query[:, ::-1]], STEPS) for query in queries]
     scales = [_scale(query) for query in queries]
     found = [
         RegionNeighbours(
@@ -114,7 +116,7 @@ def parts_distance(
     Returns:
         (B,) distances, as in `likeness.joined`.
     """
-    fixed = _variants(grid.regions(query), turned=False)
+    fixed = _variants([grid.regions(query)], SHIFTS)
     rows = torch.from_numpy(np.stack([grid.regions(candidate) for candidate in candidates]))
     common = np.concatenate([grid.regions(one) for one in ground])
     scale = _scale(grid.regions(query))
@@ -153,13 +155,13 @@ def _windows(shape: tuple[int, int, int]) -> list[tuple[slice, slice, slice]]:
     return list(product(*axes))
 
 
-def _variants(volume: FloatVolume, *, turned: bool = True) -> torch.Tensor:
-    """Return (54, C, x, y, z): as it is and mirrored, each moved by up to one voxel; (27, ...) without the mirror."""
-    x, y, z = volume.shape[1:]
+def _variants(volumes: Sequence[FloatVolume], shifts: Sequence[tuple[int, ...]]) -> torch.Tensor:
+    """Return (n, C, x, y, z): each of the (C, x, y, z) volumes moved by each of the shifts; 0 comes in."""
     moved = []
-    for facing in (volume, volume[:, ::-1]) if turned else (volume,):
-        padded = np.pad(facing, ((0, 0), (1, 1), (1, 1), (1, 1)))
-        moved += [padded[:, 1 - a : 1 - a + x, 1 - b : 1 - b + y, 1 - c : 1 - c + z] for a, b, c in SHIFTS]
+    for volume in volumes:
+        x, y, z = volume.shape[1:]
+        padded = np.pad(volume, ((0, 0), (1, 1), (1, 1), (1, 1)))
+        moved += [padded[:, 1 - a : 1 - a + x, 1 - b : 1 - b + y, 1 - c : 1 - c + z] for a, b, c in shifts]
     return torch.from_numpy(np.stack(moved))
 
 
@@ -202,6 +204,6 @@ def _relative(logs: torch.Tensor, shared: torch.Tensor) -> npt.NDArray[np.float3
     """Return (2, N) distances of the query as it is and mirrored, in the best of its shifts; inf without a modality."""
     counts = shared.sum(1)
     mean = (logs * shared).sum(2) / counts.clamp(min=1)
-    best = mean.reshape(2, len(SHIFTS), -1).min(1).values.exp()
+    best = mean.reshape(2, len(STEPS), -1).min(1).values.exp()
     best[:, counts == 0] = torch.inf
     return best.numpy()
