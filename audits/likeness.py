@@ -17,7 +17,8 @@ __all__ = ["UNKNOWN", "correlations", "cosine", "dependences", "joined"]
 LEVELS = 128
 LEVEL_VOXELS = 40
 """A level holds at least so many voxels: with fewer, chance would look like dependence."""
-LEAST_OVERLAP = 0.5
+LEAST_OVERLAP = 0.25
+"""Thick slabs of a few centimetres are common; what covers less than this of the ground is not compared."""
 
 UNKNOWN = 2.0
 """Distance where there is nothing to compare."""

@@ -157,19 +157,27 @@ def _region_hubs(matches: Sequence[Matches], *, without_own: bool) -> Vector | N
     if not len(matches[0].regions.distance):
         return None
     windows, patients = len(matches[0].regions.distance), len(matches[0].patients)
-    hubs = np.zeros((windows, patients))
     numbers = {name: number for number, name in enumerate(matches[0].patients)}
-    logs = [_region_logs(match) for match in matches]
+    own = np.array([numbers.get(match.patient, patients) for match in matches])
+    nearest = np.stack([match.regions.patient for match in matches])
+    below = np.stack([_below_farthest(match) for match in matches])
+    hubs = np.zeros((windows, patients))
+    rows = np.arange(len(matches))
+    table = np.zeros((len(matches), patients + 1), np.float32)  # the last column is nobody's
     for window in range(windows):
-        below = np.zeros((len(matches), patients + 1))
-        for row, (match, own) in enumerate(zip(matches, logs, strict=True)):
-            known = own[window][np.isfinite(own[window])]
-            if len(known):
-                below[row, match.regions.patient[window]] = np.nan_to_num(own[window] - known.max())
-            if without_own:
-                below[row, numbers.get(match.patient, -1)] = 0
-        hubs[window] = np.clip(np.quantile(below[:, :-1], SHARE, axis=0), -LARGEST_HUB, 0)
-    return hubs
+        table[:] = 0
+        table[rows[:, None], nearest[:, window]] = below[:, window]
+        if without_own:
+            table[rows, own] = 0
+        hubs[window] = np.quantile(table[:, :-1], SHARE, axis=0)
+    return np.clip(hubs, -LARGEST_HUB, 0)
+
+
+def _below_farthest(matches: Matches) -> npt.NDArray[np.float32]:
+    """Return (W, K) log distances below that of the farthest patient who was kept; 0 where there is nobody."""
+    logs = _region_logs(matches)
+    farthest = np.max(np.where(np.isfinite(logs), logs, -np.inf), axis=1, keepdims=True)
+    return np.where(np.isfinite(logs), logs - np.where(np.isfinite(farthest), farthest, 0), 0).astype(np.float32)
 
 
 def _region_logs(matches: Matches) -> Vector:

@@ -24,7 +24,7 @@ from anonsynth.cohort.geometry import FloatVolume
 __all__ = ["Candidate", "Ranking", "propose", "rank"]
 
 SHIFTS = tuple(product((0, -1, 1), repeat=3))
-LEAST_SEEN = 0.4
+LEAST_SEEN = 0.25
 
 Matrix = npt.NDArray[np.float32]
 

@@ -1,6 +1,6 @@
 """Copied parts: is any region of a scan nearer to one patient's than it should be, however new the rest is.
 
-Overlapping windows of a third of each axis are compared with the same place in every training scan, moved by up to one
+Overlapping windows of a fifth of each axis are compared with the same place in every training scan, moved by up to one
 voxel along an axis and mirrored or not, by their correlation. Each window has its own nearest patients; a copied
 lesion, lobe or hemisphere shows in the windows within it.
 """
@@ -22,8 +22,8 @@ from anonsynth.cohort.geometry import FloatVolume
 
 __all__ = ["RegionNeighbours", "nearest_regions", "parts_distance"]
 
-WINDOW = 0.3
-PLACES = 5
+WINDOW = 0.22
+"""Of each axis; windows overlap by half, so that a copied region of 0.15 of a scan holds at least one."""
 SMALLEST = 1e-6
 FLAT = 0.05
 """Variance, as a share of the whole scan's, below which a window is taken for flat."""
@@ -150,7 +150,7 @@ def _windows(shape: tuple[int, int, int]) -> list[tuple[slice, slice, slice]]:
     axes = []
     for n in shape:
         size = min(n, max(3, round(WINDOW * n)))
-        starts = np.unique(np.round(np.linspace(0, n - size, PLACES)).astype(int))
+        starts = np.unique(np.append(np.arange(0, n - size, max(1, size // 2)), n - size))
         axes.append([slice(int(start), int(start) + size) for start in starts])
     return list(product(*axes))
 
