@@ -51,6 +51,7 @@ class Cost:
     Attributes:
         prepare: Seconds to build the index, or to read the training scans.
         search: Seconds to look the queries up.
+        cpu: Processor seconds of the search; more than `search` means threads, less means a busy machine.
         queries: How many they were.
         memory: Peak resident memory of the process, MiB.
         idle: The same before any scan was read: what the libraries take.
@@ -58,6 +59,7 @@ class Cost:
 
     prepare: float
     search: float
+    cpu: float
     queries: int
     memory: float
     idle: float
@@ -71,6 +73,7 @@ class Row:
     training: int
     prepare: float
     search: float
+    cpu: float
     memory: float
 
     @property
@@ -138,6 +141,7 @@ def _measure(method: str, cohort: Path, size: int, queries: int, options: argpar
         size,
         max(cost.prepare for cost in costs),
         slowest * options.generated / queries,
+        sum(cost.cpu for cost in costs) * options.generated / queries,
         sum(cost.memory for cost in costs),
     )
 
@@ -148,27 +152,31 @@ def _child(options: argparse.Namespace) -> Cost:
     generated = cohort.of(Split.HOLDOUT)[: options.queries][options.part :: options.processes]
     idle = _peak()
     search = _audit if options.child == "audit" else _brute
-    prepare, seconds = search(cohort, training, generated)
-    return Cost(prepare, seconds, len(generated), _peak(), idle)
+    prepare, seconds, cpu = search(cohort, training, generated)
+    return Cost(prepare, seconds, cpu, len(generated), _peak(), idle)
 
 
-def _audit(cohort: Cohort, training: tuple[ScanRecord, ...], generated: tuple[ScanRecord, ...]) -> tuple[float, float]:
+def _audit(
+    cohort: Cohort, training: tuple[ScanRecord, ...], generated: tuple[ScanRecord, ...]
+) -> tuple[float, float, float]:
     grid = ViewGrid(cohort.grid.shape, cohort.grid.spacing, tuple(entry.value for entry in cohort.info.labels))
     quiet = Progress(quiet=True)
     with tempfile.TemporaryDirectory(dir=cohort.folder) as folder:
         start = time.perf_counter()
         index = build_index(cohort, training, grid, Path(folder), quiet)
-        built = time.perf_counter()
+        built, cpu = time.perf_counter(), time.process_time()
         compare(cohort_queries(cohort, generated), index, quiet, "")
-        return built - start, time.perf_counter() - built
+        return built - start, time.perf_counter() - built, time.process_time() - cpu
 
 
-def _brute(cohort: Cohort, training: tuple[ScanRecord, ...], generated: tuple[ScanRecord, ...]) -> tuple[float, float]:
+def _brute(
+    cohort: Cohort, training: tuple[ScanRecord, ...], generated: tuple[ScanRecord, ...]
+) -> tuple[float, float, float]:
     start = time.perf_counter()
     search = NearestNeighbors(n_neighbors=NEIGHBOURS, algorithm="brute").fit(_raw(cohort, training))
-    built = time.perf_counter()
+    built, cpu = time.perf_counter(), time.process_time()
     search.kneighbors(_raw(cohort, generated))
-    return built - start, time.perf_counter() - built
+    return built - start, time.perf_counter() - built, time.process_time() - cpu
 
 
 def _raw(cohort: Cohort, records: tuple[ScanRecord, ...]) -> npt.NDArray[np.float32]:
@@ -188,7 +196,7 @@ def _print(row: Row, generated: int) -> None:
     pair = 1e3 * row.total / (row.training * generated)
     print(
         f"{row.method}\t{row.training} training\t{generated} generated\tprepare {row.prepare:.1f} s\t"
-        f"search {row.search:.1f} s\ttotal {row.total:.1f} s\t{pair:.3f} ms a pair\t{row.memory:.0f} MiB",
+        f"search {row.search:.1f} s (processor {row.cpu:.1f} s)\ttotal {row.total:.1f} s\t{pair:.3f} ms a pair\t{row.memory:.0f} MiB",
         flush=True,
     )
 

@@ -219,7 +219,7 @@ def test_few_patients_are_inconclusive(tmp_path: Path, tiny_cohort: Cohort, othe
 
 def test_twelve_patients_are_inconclusive_and_it_says_how_many_are_needed(tmp_path: Path, others: Cohort) -> None:
     cohort = make_tiny_cohort(tmp_path / "cohort", patients=12, holdout=3)
-    synthetic = write_bids(tmp_path / "synthetic", _generated(others)[:16], cohort)
+    synthetic = write_bids(tmp_path / "synthetic", _generated(others)[:6], cohort)
     result = audit(
         AuditSettings(synthetic, tmp_path / "out", cohort=cohort.folder, weaker_copies=0, curve_copies=0),
         POLICY,
