@@ -196,7 +196,8 @@ def _print(row: Row, generated: int) -> None:
     pair = 1e3 * row.total / (row.training * generated)
     print(
         f"{row.method}\t{row.training} training\t{generated} generated\tprepare {row.prepare:.1f} s\t"
-        f"search {row.search:.1f} s (processor {row.cpu:.1f} s)\ttotal {row.total:.1f} s\t{pair:.3f} ms a pair\t{row.memory:.0f} MiB",
+        f"search {row.search:.1f} s (processor {row.cpu:.1f} s)\t"
+        f"total {row.total:.1f} s\t{pair:.3f} ms a pair\t{row.memory:.0f} MiB",
         flush=True,
     )
 
