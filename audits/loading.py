@@ -62,7 +62,7 @@ class Sources:
         holdout: Holdout scans of a folder; empty with a cohort.
         cohort: The cohort, if there is one.
         hashes: Hash over the files of each side: synthetic, train, holdout.
-        refused: Files of the substitute cohort that its layout cannot place.
+        refused: Files of each side that its layout cannot place: synthetic, train, holdout.
         sha256: Hash over all of it, the seed, the rules and the version; equal means the same audit.
     """
 
@@ -71,7 +71,7 @@ class Sources:
     holdout: tuple[NamedScan, ...]
     cohort: Cohort | None
     hashes: tuple[str, str, str]
-    refused: int
+    refused: tuple[int, int, int]
     sha256: str
 
 
@@ -108,13 +108,14 @@ def find_sources(settings: AuditSettings, rules: AuditRules) -> Sources:
     cohort: Cohort | None = None
     train: tuple[NamedScan, ...] = ()
     holdout: tuple[NamedScan, ...] = ()
+    refused = (0, 0)
     if settings.cohort is not None:
         cohort = open_cohort(settings.cohort)
         if not cohort.of(Split.HOLDOUT):
             raise InputError("the cohort has no holdout patients", remedy=NO_HOLDOUT)
         sides = (_digest(r.sha256 for r in cohort.of(Split.TRAIN)), _digest(r.sha256 for r in cohort.of(Split.HOLDOUT)))
     elif settings.train is not None and settings.holdout is not None:
-        train, holdout = _reference(settings.train, settings.holdout)
+        train, holdout, refused = _reference(settings.train, settings.holdout)
         sides = (_hash_files(train), _hash_files(holdout))
     hashes = (_hash_files(synthetic), *sides)
     total = _digest(
@@ -127,7 +128,7 @@ def find_sources(settings: AuditSettings, rules: AuditRules) -> Sources:
             __version__,
         ]
     )
-    return Sources(synthetic, train, holdout, cohort, hashes, len(findings.refusals), total)
+    return Sources(synthetic, train, holdout, cohort, hashes, (len(findings.refusals), *refused), total)
 
 
 def open_sides(settings: AuditSettings, sources: Sources, work: Path, progress: Progress) -> Sides:
@@ -144,11 +145,18 @@ def open_sides(settings: AuditSettings, sources: Sources, work: Path, progress: 
         named = (*sources.train, *sources.holdout)
         grid = choose_grid([scan.source for scan in sources.train], progress)
         modalities = modalities_of([scan.source for scan in sources.train])
-        reference, lost = prepare(named, work / "reference", grid, modalities, progress)
+        reference, lost = prepare(named, work / "reference", grid, modalities, progress, as_they_are=False)
         _require_both(reference)
         _write_names(settings.out / "private_names.tsv", named, lost)
     shape = reference.info.modalities
-    synthetic, skipped = prepare(sources.synthetic, work / "synthetic", reference.grid, shape, progress)
+    synthetic, skipped = prepare(
+        sources.synthetic,
+        work / "synthetic",
+        reference.grid,
+        shape,
+        progress,
+        as_they_are=sources.cohort is not None,
+    )
     train, holdout = reference.of(Split.TRAIN), reference.of(Split.HOLDOUT)
     inputs = Inputs(
         anonsynth=__version__,
@@ -156,9 +164,9 @@ def open_sides(settings: AuditSettings, sources: Sources, work: Path, progress: 
         grid_shape=reference.grid.shape,
         grid_spacing=reference.grid.spacing,
         modalities=reference.info.modalities,
-        synthetic=_side(synthetic.records, sources.hashes[0], len(skipped) + sources.refused),
-        train=_side(train, sources.hashes[1], len(sources.train) and len(sources.train) - len(train)),
-        holdout=_side(holdout, sources.hashes[2], len(sources.holdout) and len(sources.holdout) - len(holdout)),
+        synthetic=_side(synthetic.records, sources.hashes[0], len(skipped) + sources.refused[0]),
+        train=_side(train, sources.hashes[1], max(len(sources.train) - len(train), 0) + sources.refused[1]),
+        holdout=_side(holdout, sources.hashes[2], max(len(sources.holdout) - len(holdout), 0) + sources.refused[2]),
         sha256=sources.sha256,
     )
     return Sides(reference, synthetic, inputs, skipped)
@@ -173,8 +181,9 @@ def _check(settings: AuditSettings) -> None:
         raise InputError("there is no holdout", remedy=NO_HOLDOUT)
 
 
-def _reference(train: Path, holdout: Path) -> tuple[tuple[NamedScan, ...], tuple[NamedScan, ...]]:
-    sides = [find_nifti(train).scans, find_nifti(holdout).scans]
+def _reference(train: Path, holdout: Path) -> tuple[tuple[NamedScan, ...], tuple[NamedScan, ...], tuple[int, int]]:
+    found = [find_nifti(train), find_nifti(holdout)]
+    sides = [findings.scans for findings in found]
     patients = [{scan.patient for scan in scans} for scans in sides]
     both = len(patients[0] & patients[1])
     if both:
@@ -190,7 +199,7 @@ def _reference(train: Path, holdout: Path) -> tuple[tuple[NamedScan, ...], tuple
             name = pseudonyms[scan.patient]
             rows.append(NamedScan(f"{name}-S{visits[scan.patient]:02d}", name, split, scan))
         named.append(tuple(rows))
-    return named[0], named[1]
+    return named[0], named[1], (len(found[0].refusals), len(found[1].refusals))
 
 
 def _require_both(reference: Cohort) -> None:

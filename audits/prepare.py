@@ -7,8 +7,9 @@ scan at a time; they are removed when the audit is done. A scan that was written
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -54,12 +55,18 @@ def unique_names(scans: Sequence[SourceScan]) -> tuple[str, ...]:
     patients = Counter(scan.patient for scan in scans)
     names = [scan.patient if patients[scan.patient] == 1 else f"{scan.patient}_{scan.session}" for scan in scans]
     safe = ["".join(c if c.isalnum() or c in "-_." else "-" for c in name).lstrip(".") or "scan" for name in names]
-    seen: Counter[str] = Counter()
+    taken: set[str] = set()
     unique = []
     for name in safe:
-        seen[name] += 1
-        unique.append(name if seen[name] == 1 else f"{name}-{seen[name]}")
+        free = next(f"{name}{end}" for end in _endings() if f"{name}{end}".casefold() not in taken)
+        taken.add(free.casefold())  # some file systems take A and a for the same folder
+        unique.append(free)
     return tuple(unique)
+
+
+def _endings() -> Iterator[str]:
+    yield ""
+    yield from (f"-{number}" for number in count(2))
 
 
 def modalities_of(scans: Sequence[SourceScan]) -> tuple[str, ...]:
@@ -77,7 +84,13 @@ def choose_grid(scans: Sequence[SourceScan], progress: Progress) -> Grid:
 
 
 def prepare(
-    scans: Sequence[NamedScan], folder: Path, grid: Grid, modalities: tuple[str, ...], progress: Progress
+    scans: Sequence[NamedScan],
+    folder: Path,
+    grid: Grid,
+    modalities: tuple[str, ...],
+    progress: Progress,
+    *,
+    as_they_are: bool,
 ) -> tuple[Cohort, tuple[Skipped, ...]]:
     """Write scans onto the grid and open them as a cohort.
 
@@ -87,20 +100,28 @@ def prepare(
         grid: The training grid.
         modalities: The training cohort's modalities; others are left out. A single modality needs no common name.
         progress: Shows how far it is.
+        as_they_are: Take scans that lie on the grid already without normalising them, as they compare with a cohort
+            that was normalised before. Beside a training folder, which is normalised here, nothing is spared it.
+
+    Returns:
+        The cohort, and what could not be compared: whole scans, and single volumes of scans that are in the cohort.
 
     Raises:
         InputError: If no scan shares a modality with the training cohort or can be read.
     """
-    records, skipped = [], []
+    records: list[ScanRecord] = []
+    skipped: list[Skipped] = []
     for named in progress.track(scans, total=len(scans), what="bringing scans onto one grid"):
         place = folder / "scans" / named.scan
         if not (place / RECORD).exists():
             try:
-                _write(named, place, grid, modalities)
+                _write(named, place, grid, modalities, as_it_is=as_they_are)
             except InputError as error:
                 skipped.append(Skipped(named.scan, str(error)))
                 continue
-        records.append(ScanRecord.model_validate(read_json(place / RECORD)))
+        written = read_json(place / RECORD)
+        skipped += [Skipped(named.scan, reason) for reason in written["refused"]]
+        records.append(ScanRecord.model_validate(written["record"]))
     if not records:
         reason = skipped[0].reason if skipped else "it holds no scan"
         raise InputError(f"no scan of the folder can be compared: {reason}")
@@ -108,13 +129,15 @@ def prepare(
     return open_cohort(folder), tuple(skipped)
 
 
-def _write(named: NamedScan, place: Path, grid: Grid, modalities: tuple[str, ...]) -> None:
+def _write(named: NamedScan, place: Path, grid: Grid, modalities: tuple[str, ...], *, as_it_is: bool) -> None:
     scan = replace(named.source, modalities=_matched(named.source, modalities))
-    on_grid = _on_grid(scan, grid)
+    on_grid = _on_grid(scan, grid) if as_it_is else None
+    refused: list[str] = []
     if on_grid is None:
         survey = survey_scan(scan, ())
+        refused = [row.reason for row in survey.refusals]
         if not survey.volumes:
-            raise InputError(survey.refusals[0].reason if survey.refusals else "the scan has no image")
+            raise InputError(refused[0] if refused else "the scan has no image")
         record = prepare_scan(
             scan,
             survey,
@@ -139,7 +162,7 @@ def _write(named: NamedScan, place: Path, grid: Grid, modalities: tuple[str, ...
             group="" if label is None else ",".join(str(value) for value in np.unique(label) if value),
             sha256=sha256_file(written[0]),
         )
-    write_json(place / RECORD, record.model_dump(mode="json"))
+    write_json(place / RECORD, {"record": record.model_dump(mode="json"), "refused": refused})
 
 
 def _on_grid(scan: SourceScan, grid: Grid) -> tuple[list[tuple[str, FloatVolume]], LabelVolume | None] | None:
@@ -148,6 +171,13 @@ def _on_grid(scan: SourceScan, grid: Grid) -> tuple[list[tuple[str, FloatVolume]
     Nothing is clipped, masked or moved then, so that a copy of a training scan stays the same to the last bit; a
     factor brings intensities of another scale to [0, 1].
     """
+    try:
+        return _taken(scan, grid)
+    except InputError:  # the survey tells what of it can be used
+        return None
+
+
+def _taken(scan: SourceScan, grid: Grid) -> tuple[list[tuple[str, FloatVolume]], LabelVolume | None] | None:
     images = []
     for name, source in scan.modalities:
         raw = read_image(source)

@@ -242,8 +242,22 @@ def _holdout(evidence: Evidence, rules: AuditRules) -> Finding:
         verdict=Verdict.PASS if enough else Verdict.INCONCLUSIVE,
         limits=f"p-values below {1 / (count + 1):.2g} rest on an extrapolated tail"
         if enough
-        else f"there are {count} holdout patients, the policy asks for {rules.min_holdout_patients}",
+        else f"there are {count} holdout patients, the policy asks for {rules.min_holdout_patients}"
+        + _cohort_needed(evidence, rules),
     )
+
+
+def _cohort_needed(evidence: Evidence, rules: AuditRules) -> str:
+    """Say how many patients make a cohort that suffices: with this share held out, and with the best share."""
+    train, holdout = _patients_needed(rules), rules.min_holdout_patients
+    total = evidence.train_patients + evidence.holdout_patients
+    least = f"{train + holdout} patients, {holdout} of them held out"
+    if not (evidence.train_patients and evidence.holdout_patients):
+        return f"; {least} would do"
+    # In whole numbers: a share of 1/3 must not ask for a patient more because of its last binary digit.
+    by_holdout = -(-holdout * total // evidence.holdout_patients)
+    by_train = -(-train * total // evidence.train_patients)
+    return f"; with this share held out that takes {max(by_holdout, by_train)} patients in place of {total}, or {least}"
 
 
 def _split(evidence: Evidence) -> Finding:

@@ -217,6 +217,19 @@ def test_few_patients_are_inconclusive(tmp_path: Path, tiny_cohort: Cohort, othe
     assert "the policy asks for 10" in result.sentence
 
 
+def test_twelve_patients_are_inconclusive_and_it_says_how_many_are_needed(tmp_path: Path, others: Cohort) -> None:
+    cohort = make_tiny_cohort(tmp_path / "cohort", patients=12, holdout=3)
+    synthetic = write_bids(tmp_path / "synthetic", _generated(others)[:6], cohort)
+    result = audit(
+        AuditSettings(synthetic, tmp_path / "out", cohort=cohort.folder, weaker_copies=0, curve_copies=0),
+        POLICY,
+        QUIET,
+    )
+    assert result.document.verdict is Verdict.INCONCLUSIVE
+    assert "there are 3 holdout patients, the policy asks for 10" in result.sentence
+    assert "takes 40 patients in place of 12, or 27 patients, 10 of them held out" in result.sentence
+
+
 def test_an_interrupted_audit_goes_on(tmp_path: Path, cohort: Cohort, monkeypatch: pytest.MonkeyPatch) -> None:
     synthetic = write_bids(tmp_path / "synthetic", _copies(cohort, 2), cohort)
     settings = AuditSettings(synthetic, tmp_path / "out", cohort=cohort.folder, weaker_copies=0, curve_copies=0)

@@ -84,6 +84,22 @@ def test_limits_say_what_could_have_gone_unseen_and_what_it_takes() -> None:
     assert "17 training patients" in limits({"controls": _controls(12, 12)}, "power")
 
 
+@pytest.mark.parametrize(
+    ("train", "holdout", "words"),
+    [
+        (9, 3, "takes 40 patients in place of 12, or 27 patients, 10 of them held out"),
+        (6, 6, "takes 34 patients in place of 12, or 27 patients"),  # here the training side is the shorter one
+        (100, 5, "takes 210 patients in place of 105, or 27 patients"),
+        (12, 0, "the policy asks for 10; 27 patients, 10 of them held out would do"),
+    ],
+)
+def test_too_few_patients_are_told_how_many_are_needed(train: int, holdout: int, words: str) -> None:
+    answers = findings(replace(CLEAN, train_patients=train, holdout_patients=holdout), RULES)
+    answer = next(answer for answer in answers if answer.id == "holdout")
+    assert answer.verdict is Verdict.INCONCLUSIVE
+    assert words in answer.limits
+
+
 def _document(**change: object) -> AuditDocument:
     answers = findings(CLEAN, RULES)
     side = Side(patients=40, scans=40, labelled=40, sha256="0" * 64)

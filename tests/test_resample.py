@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 from nifti_sources import RAS, head
 from scipy.spatial.transform import Rotation
 
-from anonsynth.cohort.foreground import bounding_box, find_foreground
+from anonsynth.cohort.foreground import body_mask, bounding_box, find_foreground
 from anonsynth.cohort.geometry import Grid
 from anonsynth.cohort.grid_inference import Extent, infer_grid
 from anonsynth.cohort.normalise import normalise
@@ -146,6 +146,20 @@ def test_normalisation_survives_what_scanners_and_tools_write(kind: str) -> None
         assert 0.2 < np.median(out[inside]) < 0.8
         box = bounding_box(inside)
         assert np.abs(np.array([body.low, body.high]) - np.array(box)).max() <= 2
+
+
+def test_noisy_air_in_eight_bits_is_no_padding() -> None:
+    """One of its few values may fill the corners and a fifth of the volume: the body is still the bright part."""
+    rng = np.random.default_rng(0)
+    volume = rng.integers(0, 6, (24, 24, 24)).astype(np.uint8)
+    volume[::23, ::23, ::23] = 2
+    volume[0:24:5] = 2
+    body = np.zeros(volume.shape, bool)
+    body[6:18, 6:18, 6:18] = True
+    volume[body] = rng.integers(120, 200, int(body.sum()))
+    assert np.array_equal(body_mask(volume), body)
+    z_scored = np.where(body, rng.normal(0, 1, body.shape), 0)
+    assert np.array_equal(body_mask(z_scored), body & (z_scored != 0))
 
 
 def test_an_image_without_contrast_in_its_body_is_refused() -> None:

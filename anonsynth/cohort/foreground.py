@@ -60,7 +60,8 @@ def body_mask(array: npt.NDArray[np.generic]) -> npt.NDArray[np.bool_]:
     """Return the mask of voxels that are neither padding nor air.
 
     A constant that fills much of the volume is padding and is left out first, wherever it lies in the range
-    (z-scored images keep 0 between their values). Then dark air is.
+    (z-scored images keep 0 between their values). Then dark air is, also where a dark value is that constant: of noisy
+    air in 8 bits one value may fill much of the volume and the corners without being padding.
 
     Args:
         array: (X, Y, Z) intensities, finite.
@@ -71,7 +72,7 @@ def body_mask(array: npt.NDArray[np.generic]) -> npt.NDArray[np.bool_]:
     low, high = np.percentile(inside, [0.5, 99.5])
     if padding is not None and padding < low:
         low = float(padding)
-    elif padding is not None:
+    elif padding is not None and padding > low + DARK * (high - low):
         return body
     bright = body & (array > low + DARK * (high - low))
     return bright if bright.mean() <= 1 - MIN_BACKGROUND_SHARE and bright.any() else body

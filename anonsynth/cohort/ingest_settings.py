@@ -19,7 +19,7 @@ __all__ = ["IngestSettings", "claim_folder", "settings_hash"]
 
 SETTINGS = "settings.json"
 OWN = ("survey", "scans", "cohort.json", "scans.tsv", "quarantine.tsv", "duplicates.tsv", SETTINGS, UNFINISHED)
-CODE = 1
+CODE = 2
 """Raised when the same settings would give other voxels, so that an unfinished cohort is not half of each."""
 
 
