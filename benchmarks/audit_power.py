@@ -18,8 +18,8 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,11 +28,11 @@ from scipy import stats
 from skimage.metrics import structural_similarity
 
 from anonsynth.audits.calibration import calibrate, exact_interval, q_values
-from anonsynth.audits.closer import Aspect
 from anonsynth.audits.controls import plant
 from anonsynth.audits.index import Index, build_index
 from anonsynth.audits.loading import AuditSettings, Sides, find_sources, open_sides
-from anonsynth.audits.nearest import Matches, cohort_queries, compare, relative_nearness
+from anonsynth.audits.nearest import Matches, cohort_queries, compare
+from anonsynth.audits.nearness import find_hubs
 from anonsynth.audits.planted import KINDS, Kind
 from anonsynth.audits.scoring import Null, make_null, one_scan_per_patient, score
 from anonsynth.audits.views import ViewGrid, block_mean
@@ -116,16 +116,17 @@ def _power(sides: Sides, index: Index, options: argparse.Namespace, progress: Pr
     training = compare(drawn, index, progress, "training patients")
     holdout = compare(held, index, progress, "holdout patients")
     null = make_null(holdout, training)
+    backgrounds = cohort_queries(sides.synthetic, sides.synthetic.records)
+    hubs = find_hubs(compare(backgrounds, index, progress, "generated scans"))
     simple = _simple(index)
     simple_null = [simple.statistics(query.load()) for query in held]
     ways = list(simple_null[0])
-    backgrounds = cohort_queries(sides.synthetic, sides.synthetic.records)
     print("\t".join(["planted", "copies", "audit", "interval", *ways]))
     for kind in KINDS:
         for strength in sorted({kind.strength, *(kind.curve if options.curves else ())}):
             count = options.copies if strength == kind.strength else options.curves
             planted = plant(kind, strength, drawn[:count], backgrounds, reference.grid, options.seed)
-            found = score(compare(planted, index, progress, kind.titled(strength)), null).combined <= LEVEL
+            found = score(compare(planted, index, progress, kind.titled(strength)), null, hubs).combined <= LEVEL
             own = [simple.statistics(query.load()) for query in planted]
             _row(kind, strength, found, [_rate(own, simple_null, way) for way in ways])
     _alarms(null, holdout, training)
@@ -162,7 +163,7 @@ def _alarms(null: Null, holdout: Sequence[Matches], training: Sequence[Matches])
     values, others = null.evidence(null.values), null.evidence_of_others()
     own = [calibrate(values[[i]], np.delete(values, i), others).p[0] for i in range(len(values))]
     _alarm_row("holdout patients, p ≤ 0.01", np.array(own), len(holdout))
-    left_out = score(training, null, without_own=True).combined
+    left_out = score(training, null, null.hubs, without_own=True).combined
     _alarm_row("left-out training patients, p ≤ 0.01", left_out, len(training))
 
 
@@ -200,16 +201,22 @@ def _no_leak(sides: Sides, grid: ViewGrid, folder: Path, options: argparse.Names
 
 def _draw(looked: Sequence[Matches], train: Positions, holdout: Positions, generated: Positions) -> FloatVector:
     among = {looked[i].patient for i in train}
+    restricted = {i: _restricted(looked[i], among) for i in (*train, *holdout, *generated)}
+    null = make_null([restricted[i] for i in holdout], [restricted[i] for i in train])
+    made = [restricted[i] for i in generated]
+    return score(made, null, find_hubs(made)).combined
 
-    def nearness(position: int, aspect: Aspect) -> float:
-        return relative_nearness(looked[position], aspect, without=looked[position].patient, among=among)
 
-    def statistics(side: Positions) -> dict[Aspect, FloatVector]:
-        return {aspect: np.array([nearness(position, aspect) for position in side]) for aspect in Aspect}
-
-    null = Null(statistics(holdout), statistics(train), 0, labels_specific=True)
-    values = calibrate(null.evidence(statistics(generated)), null.evidence(null.values), null.evidence_of_others())
-    return values.p
+def _restricted(matches: Matches, among: Collection[str]) -> Matches:
+    """Return what a scan resembles among some patients only."""
+    counts = np.array([name in among for name in matches.patients] + [False])[matches.regions.patient]
+    regions = replace(
+        matches.regions,
+        distance=np.where(counts, matches.regions.distance, np.inf).astype(np.float32),
+        patient=np.where(counts, matches.regions.patient, -1),
+    )
+    found = {aspect: tuple(m for m in own if m.patient in among) for aspect, own in matches.found.items()}
+    return replace(matches, found=found, regions=regions)
 
 
 if __name__ == "__main__":
