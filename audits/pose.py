@@ -25,13 +25,13 @@ __all__ = ["IDENTITY", "Pose", "Resampler", "refined", "smoothed"]
 
 COARSE: tuple[tuple[float, int], ...] = ((2.0, 6), (1.0, 6))
 """(width of the smoothing in voxels, iterations) of what is done at half the resolution: most of the way."""
-FINE: tuple[tuple[float, int], ...] = ((0.5, 4),)
+FINE: tuple[tuple[float, int], ...] = ((0.5, 5),)
 LEAST_AXIS = 6
 """Fewer voxels than this along an axis are not halved."""
 LARGEST_TURN = 25.0
 LARGEST_SCALE = 1.35
-LARGEST_SHIFT = 0.2
-"""As a share of each axis: edges of two different heads often fit best where there is little left to compare."""
+LARGEST_SHIFT = 1 / 3
+"""As a share of each axis."""
 DAMPING = 1e-3
 
 Matrix = npt.NDArray[np.float64]
