@@ -2,10 +2,10 @@
 
 The raw distance to the nearest patient says little, because a smooth, average-looking generated scan is near to
 everybody. A copy is near to *one* patient and as far from the others as any scan. The statistic is therefore relative,
-as in Lowe's ratio test (2004, doi:10.1023/B:VISI.0000029664.99615.94), with a mean over several neighbours in place of
-the second alone:
+as in Lowe's ratio test (2004, doi:10.1023/B:VISI.0000029664.99615.94), with the middle of several neighbours in place
+of the second alone:
 
-    s = log(mean of d2 ... dk) - log(d1),    d = 1 - similarity,   k = 6
+    s = log(median of d2 ... dk) - log(d1),    d = 1 - similarity,   k = 6
 
 Of regions each has its own neighbours and its own s. Regions differ: where there is little but air, s varies much. So
 each is measured by what it is for training patients looked up among the others, and the largest of all counts.
@@ -131,7 +131,7 @@ def _statistic(logs: Vector) -> Vector:
     enough = np.isfinite(near).sum(1) >= FEWEST_NEIGHBOURS
     result = np.full(len(logs), np.nan)
     if enough.any():
-        result[enough] = np.log(np.nanmean(np.exp(near[enough, 1:]), axis=1)) - near[enough, 0]
+        result[enough] = np.nanmedian(near[enough, 1:], axis=1) - near[enough, 0]
     return result
 
 

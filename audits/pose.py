@@ -115,7 +115,7 @@ def refined(query: FloatVolume, candidates: FloatVolume, starts: list[Pose], res
         resampler: For volumes of this shape.
 
     Returns:
-        One pose a candidate; the start itself where the search ran away, and no move where the start did too.
+        One pose a candidate; the start itself where the search ran away.
     """
     template, moving = torch.from_numpy(query), torch.from_numpy(candidates)
     matrices = torch.tensor(np.stack([pose.matrix for pose in starts]), dtype=torch.float32)
@@ -133,7 +133,7 @@ def refined(query: FloatVolume, candidates: FloatVolume, starts: list[Pose], res
             matrices.numpy().astype(np.float64), offsets.numpy().astype(np.float64), starts, strict=True
         )
     ]
-    return [_first_plausible((pose, start), resampler) for pose, start in zip(found, starts, strict=True)]
+    return [pose if _plausible(pose, resampler) else start for pose, start in zip(found, starts, strict=True)]
 
 
 def _halved(
@@ -209,11 +209,6 @@ def _kernel(size: int, width: float) -> torch.Tensor:
     line = torch.arange(size, dtype=torch.float32)
     kernel = torch.exp(-0.5 * ((line[:, None] - line[None]) / width) ** 2)
     return kernel / kernel.sum(0)
-
-
-def _first_plausible(poses: tuple[Pose, Pose], resampler: Resampler) -> Pose:
-    unmoved = Pose(IDENTITY.matrix, IDENTITY.offset, poses[0].mirrored)
-    return next((pose for pose in poses if _plausible(pose, resampler)), unmoved)
 
 
 def _plausible(pose: Pose, resampler: Resampler) -> bool:

@@ -32,6 +32,8 @@ ALIKE = 0.003
 DIMMEST = 0.25
 """A candidate's window of less than this share of the query's variance is not scaled up to it."""
 COVERED = 0.5
+CHUNK = 64
+"""Windows that are compared at a time."""
 SHIFTS = tuple(product((0, -1, 1), repeat=3))
 STEPS = tuple(shift for shift in SHIFTS if np.abs(shift).sum() <= 1)
 """As it lies, and one voxel along one axis."""
@@ -76,24 +78,22 @@ def nearest_regions(
         )
         for _ in queries
     ]
-    shape = (index.grid.modalities, *index.grid.region_shape)
-    usual: dict[tuple[int, int], torch.Tensor] = {}
+    usual = [torch.zeros(index.grid.modalities, len(windows)) for _ in queries]
     for block in index.blocks():
-        rows = torch.from_numpy(block.region).reshape(-1, *shape)
+        rows = torch.from_numpy(block.region).reshape(len(block.region), index.grid.modalities, -1)
         here = slice(block.first, block.first + len(rows))
         shared = [torch.from_numpy(index.present[View.INTENSITY][here] & p) for p in present]
         starts = np.flatnonzero(np.diff(codes[here], prepend=-1))
-        for number, window in enumerate(windows):
-            refs = _centred(rows[(slice(None), slice(None), *window)])
+        for chunk in _chunks(windows):
+            refs = _patches(rows, windows[chunk])
             for query, variant in enumerate(variants):
-                patches = _centred(variant[(slice(None), slice(None), *window)])
-                logs = _distances(patches, refs, scales[query]).log()
-                # The first block stands for all: what is usual must be the same for everybody.
-                base = usual.setdefault((query, number), _usual(logs, shared[query]))
-                facing = _relative(logs - base, shared[query])
-                found[query].together[:, here] += np.log(facing) / len(windows)
-                by_patient = np.minimum.reduceat(facing.min(0), starts)
-                _merge(found[query], number, by_patient, codes[here][starts])
+                logs = _distances(_patches(variant, windows[chunk]), refs, scales[query]).log()
+                if block.first == 0:  # one block stands for all: what is usual must be the same for everybody
+                    usual[query][:, chunk] = _usual(logs, shared[query])
+                facing = _relative(logs - usual[query][:, chunk, None, None], shared[query])
+                found[query].together[:, here] += np.log(facing).sum(0) / len(windows)
+                by_patient = np.minimum.reduceat(facing.min(1), starts, axis=1)
+                _merge(found[query], chunk, by_patient, codes[here][starts])
     return tuple(found)
 
 
@@ -117,26 +117,28 @@ def parts_distance(
         (B,) distances, as in `likeness.joined`.
     """
     fixed = _variants([grid.regions(query)], SHIFTS)
-    rows = torch.from_numpy(np.stack([grid.regions(candidate) for candidate in candidates]))
-    common = np.concatenate([grid.regions(one) for one in ground])
-    scale = _scale(grid.regions(query))
-    found, known = [], []
-    for window in _windows(grid.region_shape):
-        here = (slice(None), slice(None), *window)
-        distance = _distances(_centred(fixed[here]), _centred(rows[here]), scale)
-        found.append(distance.min(0).values.numpy().astype(np.float64))
-        covered = common[(slice(None), *window)].mean((1, 2, 3))
-        known.append((covered >= COVERED)[:, None] & shared)
-    return joined(np.concatenate(found, 1), np.concatenate(known, 1))
+    rows = torch.from_numpy(np.stack([grid.regions(candidate) for candidate in candidates])).flatten(2)
+    common = torch.from_numpy(np.stack([grid.regions(one) for one in ground])).flatten(2)
+    windows, scale = _windows(grid.region_shape), _scale(grid.regions(query))
+    found = []
+    for chunk in _chunks(windows):
+        distance = _distances(_patches(fixed, windows[chunk]), _patches(rows, windows[chunk]), scale)
+        found.append(distance.min(2).values)
+    distances = torch.cat(found, 1).permute(2, 1, 0)
+    covered = common[:, 0][:, windows].mean(2) >= COVERED
+    known = covered[:, :, None] & torch.from_numpy(shared)[:, None]
+    return joined(distances.flatten(1).double().numpy(), known.flatten(1).numpy())
 
 
 def _merge(
-    found: RegionNeighbours, window: int, distance: npt.NDArray[np.float32], patient: npt.NDArray[np.int32]
+    found: RegionNeighbours, chunk: slice, distance: npt.NDArray[np.float32], patient: npt.NDArray[np.int32]
 ) -> None:
-    both = np.concatenate([found.distance[window], distance])
-    names = np.concatenate([found.patient[window], patient])
-    order = np.argsort(both, kind="stable")[: found.distance.shape[1]]
-    found.distance[window], found.patient[window] = both[order], names[order]
+    """Keep the nearest patients of some windows: (w, P) distances of P patients."""
+    both = np.concatenate([found.distance[chunk], distance], axis=1)
+    names = np.concatenate([found.patient[chunk], np.broadcast_to(patient, distance.shape)], axis=1)
+    order = np.argsort(both, axis=1, kind="stable")[:, : found.distance.shape[1]]
+    found.distance[chunk] = np.take_along_axis(both, order, 1)
+    found.patient[chunk] = np.take_along_axis(names, order, 1)
 
 
 def _patient_codes(index: Index) -> npt.NDArray[np.int32]:
@@ -146,23 +148,35 @@ def _patient_codes(index: Index) -> npt.NDArray[np.int32]:
     return np.array([codes[name] for name in names], np.int32)
 
 
-def _windows(shape: tuple[int, int, int]) -> list[tuple[slice, slice, slice]]:
+def _windows(shape: tuple[int, int, int]) -> torch.Tensor:
+    """Return the (W, m) voxels of each window, numbered as in a flattened volume."""
     axes = []
     for n in shape:
         size = min(n, max(3, round(WINDOW * n)))
         starts = np.unique(np.append(np.arange(0, n - size, max(1, size // 2)), n - size))
-        axes.append([slice(int(start), int(start) + size) for start in starts])
-    return list(product(*axes))
+        axes.append([range(start, start + size) for start in starts])
+    places = [np.ravel_multi_index(np.ix_(*window), shape).ravel() for window in product(*axes)]
+    return torch.from_numpy(np.stack(places))
+
+
+def _chunks(windows: torch.Tensor) -> list[slice]:
+    return [slice(start, start + CHUNK) for start in range(0, len(windows), CHUNK)]
 
 
 def _variants(volumes: Sequence[FloatVolume], shifts: Sequence[tuple[int, ...]]) -> torch.Tensor:
-    """Return (n, C, x, y, z): each of the (C, x, y, z) volumes moved by each of the shifts; 0 comes in."""
+    """Return (n, C, voxels): each of the (C, x, y, z) volumes moved by each of the shifts; 0 comes in."""
     moved = []
     for volume in volumes:
         x, y, z = volume.shape[1:]
         padded = np.pad(volume, ((0, 0), (1, 1), (1, 1), (1, 1)))
         moved += [padded[:, 1 - a : 1 - a + x, 1 - b : 1 - b + y, 1 - c : 1 - c + z] for a, b, c in shifts]
-    return torch.from_numpy(np.stack(moved))
+    return torch.from_numpy(np.stack(moved)).flatten(2)
+
+
+def _patches(volumes: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
+    """Return (C, w, n, m) centred patches of (n, C, voxels)."""
+    patches = volumes[:, :, windows].permute(1, 2, 0, 3)
+    return patches - patches.mean(3, keepdim=True)
 
 
 def _scale(volume: FloatVolume) -> torch.Tensor:
@@ -171,39 +185,30 @@ def _scale(volume: FloatVolume) -> torch.Tensor:
     return (flat**2).sum(1) / (flat != 0).sum(1).clamp(min=1)
 
 
-def _centred(patches: torch.Tensor) -> torch.Tensor:
-    """Return (n, C, m) patches of mean 0."""
-    flat = patches.flatten(2)
-    return flat - flat.mean(2, keepdim=True)
-
-
 def _distances(patches: torch.Tensor, refs: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """Return (K, N, C) distances of K centred patches (K, C, m) to N windows (N, C, m) by modality, all in (0, 2].
+    """Return (C, w, K, N) distances of patches (C, w, K, m) to others (C, w, N, m), all in (0, 2].
 
     It is 1 - correlation where the patch has texture. Where it is flat, as in air, everybody is equally near, and a
     candidate's flat window is near to nobody's texture: a ratio of distances must not come from nothing.
     """
-    own, other = (patches**2).sum(2), (refs**2).sum(2)
-    least = patches.shape[2] * scale
-    norm = (own[:, None] * torch.maximum(other[None], DIMMEST * own[:, None])).sqrt()
-    product = torch.stack([patches[:, c] @ refs[:, c].T for c in range(patches.shape[1])], 2)
-    unlike = (1 - product / norm.clamp(min=1e-20)).clamp(min=0) * own[:, None] + ALIKE * least
-    return (unlike / (own[:, None] + FLAT * least).clamp(min=1e-20)).clamp(SMALLEST, 2)
+    own, other = (patches**2).sum(3)[..., None], (refs**2).sum(3)[:, :, None]
+    least = (patches.shape[3] * scale)[:, None, None, None]
+    norm = (own * torch.maximum(other, DIMMEST * own)).sqrt().clamp(min=1e-20)
+    alike = patches @ refs.transpose(2, 3) / norm
+    return (((1 - alike) * own + ALIKE * least) / (own + FLAT * least).clamp(min=1e-20)).clamp(SMALLEST, 2)
 
 
 def _usual(logs: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
-    """Return the (C,) median log distance of each modality over those who have it, 0 where nobody has."""
-    nearest = logs.min(0).values
-    medians = [
-        nearest[shared[:, c], c].median() if shared[:, c].any() else logs.new_zeros(()) for c in range(len(shared.T))
-    ]
-    return torch.stack(medians)
+    """Return the (C, w) median log distance of each modality over those who have it, 0 where nobody has."""
+    nearest = logs.min(2).values.masked_fill(~shared.T[:, None], torch.nan)
+    return nearest.nanmedian(2).values.nan_to_num(0.0)
 
 
 def _relative(logs: torch.Tensor, shared: torch.Tensor) -> npt.NDArray[np.float32]:
-    """Return (2, N) distances of the query as it is and mirrored, in the best of its shifts; inf without a modality."""
+    """Return (w, 2, N) distances of a query as it is and mirrored, in its best shift; inf without a modality."""
     counts = shared.sum(1)
-    mean = (logs * shared).sum(2) / counts.clamp(min=1)
-    best = mean.reshape(2, len(STEPS), -1).min(1).values.exp()
-    best[:, counts == 0] = torch.inf
-    return best.numpy()
+    mean = (logs * shared.T[:, None, None]).sum(0) / counts.clamp(min=1)
+    best = mean.unflatten(1, (2, len(STEPS))).min(2).values.exp()
+    best[:, :, counts == 0] = torch.inf
+    distances: npt.NDArray[np.float32] = best.numpy()
+    return distances
