@@ -21,7 +21,7 @@ from anonsynth.audits.finding import AuditDocument, PolicyUsed, validated
 from anonsynth.audits.index import build_index
 from anonsynth.audits.loading import AuditSettings, Sides, find_sources, open_sides
 from anonsynth.audits.nearest import cohort_queries, compare
-from anonsynth.audits.nearness import find_hubs
+from anonsynth.audits.nearness import usual_of
 from anonsynth.audits.report import ReportData, write_report
 from anonsynth.audits.samples import Sample, examine
 from anonsynth.audits.scoring import Null, Scores, make_null, one_scan_per_patient, score
@@ -131,9 +131,11 @@ def _look(sides: Sides, rules: AuditRules, settings: AuditSettings, folder: Path
     null = make_null(compare(holdout, index, progress, "null: holdout patients"), training)
     generated = cohort_queries(synthetic, synthetic.records)
     matches = compare(generated, index, progress, "generated scans")
-    hubs = find_hubs(matches)
-    scores = score(matches, null, hubs)
-    controls = run_controls(drawn, training, generated, index, null, hubs, scores.combined, rules.q, settings, progress)
+    usual = usual_of(matches, beside=null.usual)
+    scores = score(matches, null, usual)
+    controls = run_controls(
+        drawn, training, generated, index, null, usual, scores.combined, rules.q, settings, progress
+    )
     samples = examine(matches, scores, null, synthetic, reference, rules.q, progress)
     return _Seen(null, scores, controls, samples)
 

@@ -18,7 +18,7 @@ from anonsynth.audits.finding import ControlResult
 from anonsynth.audits.index import Index
 from anonsynth.audits.loading import AuditSettings
 from anonsynth.audits.nearest import Matches, Query, compare
-from anonsynth.audits.nearness import Hubs
+from anonsynth.audits.nearness import Usual
 from anonsynth.audits.planted import EXACT, KINDS, Kind
 from anonsynth.audits.scoring import Null, Scores, flagged_alone, one_scan_per_patient, score
 from anonsynth.cohort.geometry import Grid
@@ -66,7 +66,7 @@ def run_controls(
     backgrounds: Sequence[Query],
     index: Index,
     null: Null,
-    hubs: Hubs,
+    usual: Usual,
     generated: FloatVector,
     q: float,
     settings: AuditSettings,
@@ -80,14 +80,14 @@ def run_controls(
         backgrounds: Generated scans; a planted copy takes from one what it does not copy.
         index: The training scans.
         null: From the holdout.
-        hubs: Of the generated scans, as which the copies pass.
+        usual: For generated scans, as which the copies pass.
         generated: (N,) p-values of the generated scans, among which each control is planted.
         q: Level at which the audit flags.
         settings: Its seed says what is drawn, and how many copies of each kind are planted.
         progress: Shows how far it is.
     """
-    exact = score(matches, null, hubs)
-    negative = score(matches, null, null.hubs, without_own=True)
+    exact = score(matches, null, usual)
+    negative = score(matches, null, null.usual, without_own=True)
     results = [_row(EXACT, exact, generated, q)]
     for kind in KINDS[1:]:
         for strength in sorted({kind.strength, *kind.curve}):
@@ -95,7 +95,7 @@ def run_controls(
             planted = plant(kind, strength, drawn[:copies], backgrounds, index.cohort.grid, settings.seed)
             if planted:
                 name = kind.titled(strength)
-                scores = score(compare(planted, index, progress, f"control: {name}"), null, hubs)
+                scores = score(compare(planted, index, progress, f"control: {name}"), null, usual)
                 results.append(_row(name, scores, generated, q))
     alarms = int(flagged_alone(negative.combined, generated, q).sum())
     rate = alarms / len(drawn) if drawn else None

@@ -133,7 +133,8 @@ def _compare_block(queries: Sequence[Query], index: Index, patients: int) -> lis
     rankings = rank(views, index)
     parts = [index.grid.regions(view[View.INTENSITY].volume) for view in views]
     present = [view[View.INTENSITY].present for view in views]
-    regions = nearest_regions(parts, present, index, keep=patients + 1)
+    bodies = [index.grid.regions(view[View.GROUND].volume[:1])[0] for view in views]
+    regions = nearest_regions(parts, bodies, present, index, keep=patients + 1)
     names = tuple(dict.fromkeys(record.patient for record in index.records))
     results = []
     for query, view, voxels, ranking, region in zip(queries, views, probes, rankings, regions, strict=True):

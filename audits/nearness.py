@@ -7,8 +7,8 @@ of the second alone:
 
     s = log(median of d2 ... dk) - log(d1),    d = 1 - similarity,   k = 6
 
-Of regions each has its own neighbours and its own s. Regions differ: where there is little but air, s varies much. So
-each is measured by what it is for training patients looked up among the others, and the largest of all counts.
+Of regions each has its own neighbours and its own s. Regions differ: in some s varies much. So each is measured by
+median and spread of what it is for scans of the same kind, and the largest of all counts.
 
 A patient may be near to a great part of *all* generated scans, because his field of view, his posture or the state of
 his scanner is the one that the generator makes: a hub (Radovanović et al. 2010, JMLR 11:2487). That singles out no
@@ -18,8 +18,8 @@ distance, up to a factor of four; beyond it every one of them counts as near to 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -28,99 +28,109 @@ from anonsynth.audits.closer import Aspect
 from anonsynth.audits.nearest import NEIGHBOURS, Matches
 from anonsynth.audits.regions import SMALLEST
 
-__all__ = ["NO_HUBS", "Hubs", "RegionScale", "find_hubs", "nearness", "region_nearness", "region_scale"]
+__all__ = ["NOTHING_USUAL", "Usual", "nearness", "region_nearness", "strongest_region", "usual_of"]
 
 FEWEST_NEIGHBOURS = 3
 FEWEST_SCANS = 8
-"""Among fewer scans a copied patient would himself be a hub."""
+"""Among fewer scans a copied patient would himself be usual."""
 SHARE = 0.25
 LARGEST_HUB = float(np.log(4))
-SMALLEST_SPREAD = 0.5
+SMALLEST_SPREAD, LARGEST_SPREAD, LARGEST_RISE = 0.5, 2.5, 2.0
 
 Vector = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Hubs:
-    """By how much patients are near to a great part of all scans of one kind: log factors, at most 0.
+class Usual:
+    """What is usual for scans of one kind, so that only what goes beyond it singles out one of them.
 
     Attributes:
-        aspects: Per aspect and patient; who is not in it is no hub.
-        regions: (W, P) per region and number of the patient; None where there are none.
+        hubs: Per aspect and patient the log factor, below 0, by which he is near to a great part of all scans.
+        region_hubs: (W, P) the same per region and number of the patient; None where nothing is known.
+        median: (W,) of s of each region.
+        spread: (W,) of s of each region.
     """
 
-    aspects: Mapping[Aspect, Mapping[str, float]]
-    regions: Vector | None
-
-
-NO_HUBS = Hubs({}, None)
-
-
-@dataclass(frozen=True, slots=True)
-class RegionScale:
-    """What s is of each region where nobody was copied: (W,) median and spread."""
-
+    hubs: Mapping[Aspect, Mapping[str, float]]
+    region_hubs: Vector | None
     median: Vector
     spread: Vector
 
 
-def find_hubs(matches: Sequence[Matches], *, without_own: bool = False) -> Hubs:
-    """Find the hubs of some scans of one kind: all generated ones, or real ones.
+NOTHING_USUAL = Usual({}, None, np.zeros(1), np.ones(1))
+
+
+def usual_of(matches: Sequence[Matches], *, without_own: bool = False, beside: Usual | None = None) -> Usual:
+    """Find what is usual for scans of one kind: all generated ones, or real ones.
 
     Args:
         matches: What each scan resembles.
         without_own: Leave a scan's own patient out, for training patients.
+        beside: For generated scans, what is usual for real ones: they may not lie far above it, nor vary much more,
+            lest many copies hide each other.
     """
     if len(matches) < FEWEST_SCANS:
-        return NO_HUBS
-    aspects: dict[Aspect, Mapping[str, float]] = {
-        a: _aspect_hubs(matches, a, without_own=without_own) for a in Aspect if a is not Aspect.REGION
+        return replace(beside, hubs={}, region_hubs=None) if beside is not None else NOTHING_USUAL
+    hubs: dict[Aspect, Mapping[str, float]] = {
+        aspect: _aspect_hubs(matches, aspect, without_own=without_own)
+        for aspect in Aspect
+        if aspect is not Aspect.REGION
     }
-    return Hubs(aspects, _region_hubs(matches, without_own=without_own))
+    regions = _region_hubs(matches, without_own=without_own)
+    found = Usual(hubs, regions, np.zeros(1), np.ones(1))
+    values = [region_nearness(m, found, without=m.patient if without_own else None) for m in matches]
+    median, spread = _region_scale(np.stack(values))
+    if beside is not None:
+        median = np.clip(median, beside.median, beside.median + LARGEST_RISE * beside.spread)
+        spread = np.clip(spread, beside.spread, LARGEST_SPREAD * beside.spread)
+    return replace(found, median=median, spread=spread)
 
 
-def nearness(
-    matches: Matches, aspect: Aspect, hubs: Hubs, *, without: str | None = None, among: Collection[str] | None = None
-) -> float:
+def nearness(matches: Matches, aspect: Aspect, usual: Usual, *, without: str | None = None) -> float:
     """Return s of one aspect other than the regions; NaN with fewer than three patients to compare with.
 
     Args:
         matches: What the scan resembles.
         aspect: In which respect.
-        hubs: Of scans of its kind.
+        usual: For scans of its kind.
         without: A patient to leave out, for a training scan that is looked up among the *other* patients.
-        among: The only patients that count; None for all.
     """
-    own = hubs.aspects.get(aspect, {})
+    own = usual.hubs.get(aspect, {})
     logs = [
         np.log(match.distance) - own.get(match.patient, 0.0)
         for match in matches.found[aspect]
-        if match.patient != without and (among is None or match.patient in among)
+        if match.patient != without
     ]
     return float(_statistic(np.array(logs, np.float64)[None])[0])
 
 
-def region_nearness(
-    matches: Matches, hubs: Hubs, *, without: str | None = None, among: Collection[str] | None = None
-) -> Vector:
+def region_nearness(matches: Matches, usual: Usual, *, without: str | None = None) -> Vector:
     """Return s of each region, (W,); NaN with fewer than three patients to compare with."""
-    counts = np.array([name != without and (among is None or name in among) for name in matches.patients] + [False])
+    counts = np.array([name != without for name in matches.patients] + [False])
     logs = _region_logs(matches)
-    if hubs.regions is not None:
+    if usual.region_hubs is not None:
         rows = np.arange(len(logs))[:, None]
-        logs = logs - np.where(matches.regions.patient >= 0, hubs.regions[rows, matches.regions.patient], 0.0)
+        logs = logs - np.where(matches.regions.patient >= 0, usual.region_hubs[rows, matches.regions.patient], 0.0)
     return _statistic(np.where(counts[matches.regions.patient], logs, np.nan))
 
 
-def region_scale(values: Vector) -> RegionScale:
-    """Return median and spread of each region from (n, W) values of training patients among the others.
+def strongest_region(values: Vector, usual: Usual) -> float:
+    """Return the largest of (W,) s of all regions, each measured by what is usual there; NaN where there is none."""
+    measured = (values - usual.median) / usual.spread
+    return float(np.nanmax(measured)) if np.isfinite(measured).any() else float("nan")
+
+
+def _region_scale(values: Vector) -> tuple[Vector, Vector]:
+    """Return median and spread of the columns of (n, W); 0 and 1 where too few are known.
 
     No region is taken for much steadier than the common one: its spread may be small by chance.
     """
-    if not np.isfinite(values).any():
-        return RegionScale(np.zeros(values.shape[1:]), np.ones(values.shape[1:]))
-    median, spread = np.nanmedian(values, axis=0), np.nanstd(values, axis=0)
-    return RegionScale(median, np.maximum(spread, max(SMALLEST_SPREAD * float(np.nanmedian(spread)), 1e-3)))
+    median, spread = np.zeros(values.shape[1]), np.ones(values.shape[1])
+    known = np.isfinite(values).sum(0) >= FEWEST_SCANS
+    if known.any():
+        median[known], spread[known] = np.nanmedian(values[:, known], axis=0), np.nanstd(values[:, known], axis=0)
+        spread[known] = np.maximum(spread[known], max(1e-3, SMALLEST_SPREAD * float(np.median(spread[known]))))
+    return median, spread
 
 
 def _statistic(logs: Vector) -> Vector:

@@ -56,12 +56,18 @@ class RegionNeighbours:
 
 
 def nearest_regions(
-    queries: Sequence[FloatVolume], present: Sequence[npt.NDArray[np.bool_]], index: Index, keep: int
+    queries: Sequence[FloatVolume],
+    bodies: Sequence[FloatVolume],
+    present: Sequence[npt.NDArray[np.bool_]],
+    index: Index,
+    keep: int,
 ) -> tuple[RegionNeighbours, ...]:
     """Find the nearest patients of every window, reading the index once.
 
     Args:
         queries: (C, x, y, z) intensities on the index's region grid.
+        bodies: (x, y, z) share of each voxel that is body; windows that hold less than half of it have no neighbours:
+            what scans share there is air and where it ends.
         present: (C,) modalities of each.
         index: The training scans.
         keep: Patients to keep for each window.
@@ -94,6 +100,9 @@ def nearest_regions(
                 found[query].together[:, here] += np.log(facing).sum(0) / len(windows)
                 by_patient = np.minimum.reduceat(facing.min(1), starts, axis=1)
                 _merge(found[query], chunk, by_patient, codes[here][starts])
+    for own, body in zip(found, bodies, strict=True):
+        air = body.reshape(-1)[windows.numpy()].mean(1) < COVERED
+        own.distance[air], own.patient[air] = np.inf, -1
     return tuple(found)
 
 

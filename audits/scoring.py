@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -11,7 +11,7 @@ import numpy as np
 from anonsynth.audits.calibration import BoolVector, FloatVector, calibrate, q_values
 from anonsynth.audits.closer import Aspect
 from anonsynth.audits.nearest import Matches, Query
-from anonsynth.audits.nearness import Hubs, RegionScale, find_hubs, nearness, region_nearness, region_scale
+from anonsynth.audits.nearness import Usual, nearness, region_nearness, strongest_region, usual_of
 from anonsynth.seeds import stream
 
 __all__ = ["Null", "Scores", "flagged_alone", "make_null", "one_scan_per_patient", "score", "statistics_of"]
@@ -32,16 +32,14 @@ class Null:
         others: Per aspect (m,) the statistic of training patients looked up among the *other* training patients.
         shared: Holdout scans whose image is also among the training scans; they are left out of `values`.
         labels_specific: False if a holdout label map coincides with a training one, so that equality proves nothing.
-        hubs: Patients near to a great part of all real scans.
-        regions: What is usual of each region.
+        usual: What is usual for real scans.
     """
 
     values: Mapping[Aspect, FloatVector]
     others: Mapping[Aspect, FloatVector]
     shared: int
     labels_specific: bool
-    hubs: Hubs
-    regions: RegionScale
+    usual: Usual
 
     def size(self, aspect: Aspect) -> int:
         """Number of holdout patients that the aspect was calibrated on."""
@@ -110,56 +108,44 @@ def make_null(holdout: Sequence[Matches], training: Sequence[Matches]) -> Null:
     shared = [all(_nearest_distance(m, aspect) < SAME_SCAN for aspect in SAME_IMAGE) for m in holdout]
     kept = [m for m, twice in zip(holdout, shared, strict=True) if not twice]
     specific = all(_nearest_distance(m, Aspect.LABEL) >= SAME_SCAN for m in kept)
-    hubs = find_hubs([*kept, *training], without_own=True)
-    regions = region_scale(np.array([region_nearness(m, hubs, without=m.patient) for m in training]))
-    values = statistics_of(kept, hubs, regions)
-    others = statistics_of(training, hubs, regions, without_own=True)
-    return Null(values, others, sum(shared), specific, hubs, regions)
+    usual = usual_of([*kept, *training], without_own=True)
+    values, others = statistics_of(kept, usual), statistics_of(training, usual, without_own=True)
+    return Null(values, others, sum(shared), specific, usual)
 
 
 def statistics_of(
-    matches: Sequence[Matches],
-    hubs: Hubs,
-    regions: RegionScale,
-    *,
-    without_own: bool = False,
-    among: Collection[str] | None = None,
+    matches: Sequence[Matches], usual: Usual, *, without_own: bool = False
 ) -> Mapping[Aspect, FloatVector]:
     """Return the (N,) relative nearness of N scans per aspect.
 
     Args:
         matches: What each scan resembles.
-        hubs: Of scans of their kind.
-        regions: What is usual of each region.
+        usual: For scans of their kind.
         without_own: Leave a scan's own patient out.
-        among: The only patients that count; None for all.
     """
     columns: dict[Aspect, list[float]] = {aspect: [] for aspect in Aspect}
     for match in matches:
         without = match.patient if without_own else None
         for aspect, column in columns.items():
-            if aspect is Aspect.REGION:
-                own = (
-                    region_nearness(match, hubs, without=without, among=among)
-                    if match.found[aspect]
-                    else np.array([np.nan])
-                )
-                column.append(_strongest(own, regions))
+            if aspect is not Aspect.REGION:
+                column.append(nearness(match, aspect, usual, without=without))
+            elif match.found[aspect]:
+                column.append(strongest_region(region_nearness(match, usual, without=without), usual))
             else:
-                column.append(nearness(match, aspect, hubs, without=without, among=among))
+                column.append(float("nan"))
     return {aspect: np.array(column, np.float64) for aspect, column in columns.items()}
 
 
-def score(matches: Sequence[Matches], null: Null, hubs: Hubs, *, without_own: bool = False) -> Scores:
+def score(matches: Sequence[Matches], null: Null, usual: Usual, *, without_own: bool = False) -> Scores:
     """Score scans against the null.
 
     Args:
         matches: What each scan resembles.
         null: From the holdout.
-        hubs: Of scans of their kind: those of the null for real scans, `find_hubs` of all generated ones for those.
+        usual: For scans of their kind: the null's for real scans, that of all generated ones for those.
         without_own: Leave a scan's own patient out, for training patients looked up among the others.
     """
-    statistics = statistics_of(matches, hubs, null.regions, without_own=without_own)
+    statistics = statistics_of(matches, usual, without_own=without_own)
     p, extrapolated = {}, {}
     for aspect in Aspect:
         if null.size(aspect) == 0:
@@ -174,12 +160,6 @@ def score(matches: Sequence[Matches], null: Null, hubs: Hubs, *, without_own: bo
 def flagged_alone(planted: FloatVector, generated: FloatVector, q: float) -> BoolVector:
     """Tell which of (M,) planted p-values would be flagged if each were planted alone among the generated scans."""
     return np.array([q_values(np.append(generated, p))[-1] <= q for p in planted], bool)
-
-
-def _strongest(values: FloatVector, regions: RegionScale) -> float:
-    """Return the largest s of all regions, each measured by what is usual there."""
-    measured = (values - regions.median) / regions.spread
-    return float(np.nanmax(measured)) if np.isfinite(measured).any() else float("nan")
 
 
 def _in_units(values: FloatVector, others: FloatVector) -> FloatVector:

@@ -24,7 +24,7 @@ from anonsynth.audits.calibration import exact_interval, q_values
 from anonsynth.audits.index import build_index
 from anonsynth.audits.loading import AuditSettings, find_sources, open_sides
 from anonsynth.audits.nearest import Matches, cohort_queries, compare
-from anonsynth.audits.nearness import find_hubs
+from anonsynth.audits.nearness import usual_of
 from anonsynth.audits.scoring import make_null, one_scan_per_patient, score
 from anonsynth.audits.views import ViewGrid
 from anonsynth.cohort.model import Split
@@ -103,8 +103,8 @@ def _plant(looked: Looked, seed: int, copies: int, generated: int, q: float) -> 
     others = [looked.generated[i] for i in rng.choice(len(looked.generated), count, replace=False)]
     training = one_scan_per_patient(looked.training, seed, "controls")
     null = make_null(one_scan_per_patient(looked.holdout, seed, "holdout"), training)
-    both = q_values(score([*planted, *others], null, find_hubs([*planted, *others])).combined) <= q
-    alone = q_values(score(others, null, find_hubs(others)).combined) <= q
+    both = q_values(score([*planted, *others], null, usual_of([*planted, *others], beside=null.usual)).combined) <= q
+    alone = q_values(score(others, null, usual_of(others, beside=null.usual)).combined) <= q
     return Outcome(int(both[:copies].sum()), int(both[copies:].sum()), int(np.sum(alone)))
 
 

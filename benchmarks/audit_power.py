@@ -32,7 +32,7 @@ from anonsynth.audits.controls import plant
 from anonsynth.audits.index import Index, build_index
 from anonsynth.audits.loading import AuditSettings, Sides, find_sources, open_sides
 from anonsynth.audits.nearest import Matches, cohort_queries, compare
-from anonsynth.audits.nearness import find_hubs
+from anonsynth.audits.nearness import usual_of
 from anonsynth.audits.planted import KINDS, Kind
 from anonsynth.audits.scoring import Null, make_null, one_scan_per_patient, score
 from anonsynth.audits.views import ViewGrid, block_mean
@@ -117,7 +117,7 @@ def _power(sides: Sides, index: Index, options: argparse.Namespace, progress: Pr
     holdout = compare(held, index, progress, "holdout patients")
     null = make_null(holdout, training)
     backgrounds = cohort_queries(sides.synthetic, sides.synthetic.records)
-    hubs = find_hubs(compare(backgrounds, index, progress, "generated scans"))
+    usual = usual_of(compare(backgrounds, index, progress, "generated scans"), beside=null.usual)
     simple = _simple(index)
     simple_null = [simple.statistics(query.load()) for query in held]
     ways = list(simple_null[0])
@@ -126,7 +126,7 @@ def _power(sides: Sides, index: Index, options: argparse.Namespace, progress: Pr
         for strength in sorted({kind.strength, *(kind.curve if options.curves else ())}):
             count = options.copies if strength == kind.strength else options.curves
             planted = plant(kind, strength, drawn[:count], backgrounds, reference.grid, options.seed)
-            found = score(compare(planted, index, progress, kind.titled(strength)), null, hubs).combined <= LEVEL
+            found = score(compare(planted, index, progress, kind.titled(strength)), null, usual).combined <= LEVEL
             own = [simple.statistics(query.load()) for query in planted]
             _row(kind, strength, found, [_rate(own, simple_null, way) for way in ways])
     _alarms(null, holdout, training)
@@ -163,7 +163,7 @@ def _alarms(null: Null, holdout: Sequence[Matches], training: Sequence[Matches])
     values, others = null.evidence(null.values), null.evidence_of_others()
     own = [calibrate(values[[i]], np.delete(values, i), others).p[0] for i in range(len(values))]
     _alarm_row("holdout patients, p ≤ 0.01", np.array(own), len(holdout))
-    left_out = score(training, null, null.hubs, without_own=True).combined
+    left_out = score(training, null, null.usual, without_own=True).combined
     _alarm_row("left-out training patients, p ≤ 0.01", left_out, len(training))
 
 
@@ -204,7 +204,7 @@ def _draw(looked: Sequence[Matches], train: Positions, holdout: Positions, gener
     restricted = {i: _restricted(looked[i], among) for i in (*train, *holdout, *generated)}
     null = make_null([restricted[i] for i in holdout], [restricted[i] for i in train])
     made = [restricted[i] for i in generated]
-    return score(made, null, find_hubs(made)).combined
+    return score(made, null, usual_of(made, beside=null.usual)).combined
 
 
 def _restricted(matches: Matches, among: Collection[str]) -> Matches:
