@@ -30,6 +30,7 @@ __all__ = ["Block", "Index", "IndexGrid", "Row", "build_index"]
 
 RANK_VOXELS = 1600
 REGION_AXIS = 28
+WINDOW, FLATTER = 0.22, 0.1
 BLOCK = 128
 
 Matrix = npt.NDArray[np.float32]
@@ -79,10 +80,12 @@ class IndexGrid:
     Attributes:
         views: The grid of the views.
         modalities: Number of modalities.
+        window: Voxels of the windows in which regions are looked for.
     """
 
     views: ViewGrid
     modalities: int
+    window: tuple[int, int, int] = (1, 1, 1)
 
     @property
     def step(self) -> int:
@@ -210,6 +213,7 @@ def build_index(
     """
     ordered = tuple(sorted(records, key=lambda record: (record.patient, record.scan)))
     sizes = IndexGrid(grid, len(cohort.info.modalities))
+    sizes = replace(sizes, window=_window(ordered, sizes))
     (folder / "views").mkdir(parents=True, exist_ok=True)
     present: dict[View, list[npt.NDArray[np.bool_]]] = {view: [] for view in View}
     edges = np.zeros((6, *sizes.shape), np.float32)
@@ -246,6 +250,17 @@ def _with_rows(index: Index, progress: Progress) -> Index:
             image_poses.append(image)
             label_poses.append(label)
     return replace(index, image_poses=tuple(image_poses), label_poses=tuple(label_poses))
+
+
+def _window(records: Sequence[ScanRecord], grid: IndexGrid) -> tuple[int, int, int]:
+    """Return a fifth of each axis of a scan's field of view; of one of the flatter ones, where some are slabs.
+
+    An ellipsoid of 0.15 of a scan's box, copied from one of them, then holds at least one window.
+    """
+    boxes = np.array([np.subtract(record.fov_high, record.fov_low) for record in records])
+    extents = np.quantile(boxes, FLATTER, axis=0) / np.array(grid.views.factors) / grid.region_step
+    x, y, z = (min(n, max(3, round(WINDOW * extent))) for n, extent in zip(grid.region_shape, extents, strict=True))
+    return (x, y, z)
 
 
 def _coarser(shape: tuple[int, int, int], step: int) -> tuple[int, int, int]:

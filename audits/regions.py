@@ -1,6 +1,6 @@
 """Copied parts: is any region of a scan nearer to one patient's than it should be, however new the rest is.
 
-Overlapping windows of a fifth of each axis are compared with the same place in every training scan, moved by up to one
+Windows of a fifth of each axis of a common scan, which overlap by half, are compared with the same place in every training scan, moved by up to one
 voxel along an axis and mirrored or not, by their correlation. Each window has its own nearest patients; a copied
 lesion, lobe or hemisphere shows in the windows within it.
 """
@@ -22,8 +22,6 @@ from anonsynth.cohort.geometry import FloatVolume
 
 __all__ = ["RegionNeighbours", "nearest_regions", "parts_distance"]
 
-WINDOW = 0.22
-"""Of each axis; windows overlap by half, so that a copied region of 0.15 of a scan holds at least one."""
 SMALLEST = 1e-6
 FLAT = 0.05
 """Variance, as a share of the whole scan's, below which a window is taken for flat."""
@@ -72,7 +70,7 @@ def nearest_regions(
         index: The training scans.
         keep: Patients to keep for each window.
     """
-    windows = _windows(index.grid.region_shape)
+    windows = _windows(index.grid)
     codes = _patient_codes(index)
     variants = [_variants([query, query[:, ::-1]], STEPS) for query in queries]
     scales = [_scale(query) for query in queries]
@@ -128,7 +126,7 @@ def parts_distance(
     fixed = _variants([grid.regions(query)], SHIFTS)
     rows = torch.from_numpy(np.stack([grid.regions(candidate) for candidate in candidates])).flatten(2)
     common = torch.from_numpy(np.stack([grid.regions(one) for one in ground])).flatten(2)
-    windows, scale = _windows(grid.region_shape), _scale(grid.regions(query))
+    windows, scale = _windows(grid), _scale(grid.regions(query))
     found = []
     for chunk in _chunks(windows):
         distance = _distances(_patches(fixed, windows[chunk]), _patches(rows, windows[chunk]), scale)
@@ -157,14 +155,13 @@ def _patient_codes(index: Index) -> npt.NDArray[np.int32]:
     return np.array([codes[name] for name in names], np.int32)
 
 
-def _windows(shape: tuple[int, int, int]) -> torch.Tensor:
+def _windows(grid: IndexGrid) -> torch.Tensor:
     """Return the (W, m) voxels of each window, numbered as in a flattened volume."""
     axes = []
-    for n in shape:
-        size = min(n, max(3, round(WINDOW * n)))
-        starts = np.unique(np.append(np.arange(0, n - size, max(1, size // 2)), n - size))
+    for n, size in zip(grid.region_shape, grid.window, strict=True):
+        starts = np.unique(np.append(np.arange(0, n - size, max(1, round(size / 2))), n - size))
         axes.append([range(start, start + size) for start in starts])
-    places = [np.ravel_multi_index(np.ix_(*window), shape).ravel() for window in product(*axes)]
+    places = [np.ravel_multi_index(np.ix_(*window), grid.region_shape).ravel() for window in product(*axes)]
     return torch.from_numpy(np.stack(places))
 
 
