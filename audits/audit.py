@@ -9,6 +9,7 @@ holdout (`calibration`, `scoring`), run the controls (`controls`), examine the c
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,9 +19,9 @@ from pydantic import ValidationError
 from anonsynth.audits.closer import Aspect
 from anonsynth.audits.controls import Controls, draw_patients, run_controls
 from anonsynth.audits.finding import AuditDocument, PolicyUsed, validated
-from anonsynth.audits.index import build_index
+from anonsynth.audits.index import Index, build_index
 from anonsynth.audits.loading import AuditSettings, Sides, find_sources, open_sides
-from anonsynth.audits.nearest import cohort_queries, compare
+from anonsynth.audits.nearest import NEIGHBOURS, Matches, Query, cohort_queries, compare
 from anonsynth.audits.nearness import usual_of
 from anonsynth.audits.report import ReportData, write_report
 from anonsynth.audits.samples import Sample, examine
@@ -32,10 +33,12 @@ from anonsynth.errors import InputError, UsageError
 from anonsynth.files import UNFINISHED, begin_folder, finish_folder, is_finished, read_json, write_json
 from anonsynth.policies.model import AuditRules, Policy
 from anonsynth.progress import Progress
+from anonsynth.seeds import stream
 
 __all__ = ["AuditResult", "AuditSettings", "audit"]
 
 DOCUMENT, REPORT = "audit.json", "report.html"
+MAX_CROSSED = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +131,9 @@ def _look(sides: Sides, rules: AuditRules, settings: AuditSettings, folder: Path
     holdout = one_scan_per_patient(cohort_queries(reference, reference.of(Split.HOLDOUT)), settings.seed, "holdout")
     drawn = draw_patients(cohort_queries(reference, index.records), settings.seed)
     training = compare(drawn, index, progress, "control: training patients")
-    null = make_null(compare(holdout, index, progress, "null: holdout patients"), training)
     generated = cohort_queries(synthetic, synthetic.records)
+    crossed = _beside_holdout(generated, index, len(holdout), settings.seed, progress)
+    null = make_null(compare(holdout, index, progress, "null: holdout patients"), training, crossed)
     matches = compare(generated, index, progress, "generated scans")
     usual = usual_of(matches, beside=null.usual)
     scores = score(matches, null, usual)
@@ -138,6 +142,19 @@ def _look(sides: Sides, rules: AuditRules, settings: AuditSettings, folder: Path
     )
     samples = examine(matches, scores, null, synthetic, reference, rules.q, progress)
     return _Seen(null, scores, controls, samples)
+
+
+def _beside_holdout(
+    generated: Sequence[Query], index: Index, patients: int, seed: int, progress: Progress
+) -> tuple[Matches, ...]:
+    """Look some generated scans up among the holdout patients, whom they cannot have copied."""
+    if patients <= NEIGHBOURS:
+        return ()
+    cohort = index.cohort
+    records, folder = cohort.of(Split.HOLDOUT), index.folder / "holdout"
+    hidden = build_index(cohort, records, index.grid.views, folder, progress, like=index)
+    chosen = np.sort(stream(seed, "audit", "crossed").permutation(len(generated))[:MAX_CROSSED])
+    return compare([generated[i] for i in chosen], hidden, progress, "null: generated scans beside the holdout")
 
 
 def _document(sides: Sides, seen: _Seen, policy: Policy) -> AuditDocument:

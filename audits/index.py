@@ -209,11 +209,11 @@ def build_index(
         grid: The grid of the views.
         folder: A private folder for the index; overwritten.
         progress: Shows how far it is.
-        like: An index on whose mean these scans are laid, instead of their own.
+        like: An index whose mean and windows are used, instead of these scans' own.
     """
     ordered = tuple(sorted(records, key=lambda record: (record.patient, record.scan)))
     sizes = IndexGrid(grid, len(cohort.info.modalities))
-    sizes = replace(sizes, window=_window(ordered, sizes))
+    sizes = like.grid if like else replace(sizes, window=_window(ordered, sizes))
     (folder / "views").mkdir(parents=True, exist_ok=True)
     present: dict[View, list[npt.NDArray[np.bool_]]] = {view: [] for view in View}
     edges = np.zeros((6, *sizes.shape), np.float32)

@@ -207,9 +207,8 @@ def _together(aspects: Sequence[tuple[Match, ...]]) -> tuple[Match, ...]:
 
 def _by_region(regions: RegionNeighbours, index: Index, names: Sequence[str]) -> tuple[Match, ...]:
     """Return the patient of the region with the largest s."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        others = np.nanmean(np.where(np.isfinite(regions.distance[:, 1:]), regions.distance[:, 1:], np.nan), axis=1)
-        ratio = np.nan_to_num(others / np.maximum(regions.distance[:, 0], SMALLEST_DISTANCE))
+    others = np.where(np.isfinite(regions.distance[:, 1:]), regions.distance[:, 1:], 0).max(1)
+    ratio = others / np.maximum(regions.distance[:, 0], SMALLEST_DISTANCE)
     window = int(np.argmax(ratio))
     if regions.patient[window, 0] < 0:
         return ()

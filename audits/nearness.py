@@ -70,7 +70,7 @@ def usual_of(matches: Sequence[Matches], *, without_own: bool = False, beside: U
             lest many copies hide each other.
     """
     if len(matches) < FEWEST_SCANS:
-        return replace(beside, hubs={}, region_hubs=None) if beside is not None else NOTHING_USUAL
+        return NOTHING_USUAL if beside is None else replace(beside, hubs={}, region_hubs=None)
     hubs: dict[Aspect, Mapping[str, float]] = {
         aspect: _aspect_hubs(matches, aspect, without_own=without_own)
         for aspect in Aspect

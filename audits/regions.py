@@ -1,8 +1,8 @@
 """Copied parts: is any region of a scan nearer to one patient's than it should be, however new the rest is.
 
-Windows of a fifth of each axis of a common scan, which overlap by half, are compared with the same place in every training scan, moved by up to one
-voxel along an axis and mirrored or not, by their correlation. Each window has its own nearest patients; a copied
-lesion, lobe or hemisphere shows in the windows within it.
+Windows of a fifth of each axis of a common scan, which overlap by half, are compared with the same place in every
+training scan, moved by up to one voxel along an axis and mirrored or not, by their correlation. Each window has its own
+nearest patients; a copied lesion, lobe or hemisphere shows in the windows within it.
 """
 
 from __future__ import annotations

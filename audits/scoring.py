@@ -1,4 +1,11 @@
-"""From nearest neighbours to one calibrated p-value per generated scan."""
+"""From nearest neighbours to one calibrated p-value per generated scan.
+
+Two kinds of pairs say what nearness looks like where nobody was copied. A holdout patient beside the training patients
+is a real scan among those that the generator saw; a generated scan beside the *holdout* patients is a generated scan
+among real ones that it never saw. Generated scans are not like real ones, being smoother, of fewer shapes or of odd
+extent, and what is nothing but that shows beside both sides alike. A generated scan has to stand out from both kinds of
+pairs: the larger of the two p-values counts.
+"""
 
 from __future__ import annotations
 
@@ -30,6 +37,8 @@ class Null:
     Attributes:
         values: Per aspect (n,) the statistic of one scan of each holdout patient; NaN where the aspect is missing.
         others: Per aspect (m,) the statistic of training patients looked up among the *other* training patients.
+        crossed: Per aspect (c,) the statistic of generated scans looked up among the holdout patients; all empty where
+            those are too few.
         shared: Holdout scans whose image is also among the training scans; they are left out of `values`.
         labels_specific: False if a holdout label map coincides with a training one, so that equality proves nothing.
         usual: What is usual for real scans.
@@ -37,6 +46,7 @@ class Null:
 
     values: Mapping[Aspect, FloatVector]
     others: Mapping[Aspect, FloatVector]
+    crossed: Mapping[Aspect, FloatVector]
     shared: int
     labels_specific: bool
     usual: Usual
@@ -98,19 +108,21 @@ def one_scan_per_patient(queries: Sequence[Looked], seed: int, name: str) -> tup
     return tuple(own[int(rng.integers(len(own)))] for own in scans.values())
 
 
-def make_null(holdout: Sequence[Matches], training: Sequence[Matches]) -> Null:
+def make_null(holdout: Sequence[Matches], training: Sequence[Matches], crossed: Sequence[Matches] = ()) -> Null:
     """Collect the null.
 
     Args:
         holdout: What one scan of each holdout patient resembles.
         training: What one scan of each of some training patients resembles; their own scans do not count.
+        crossed: What some generated scans resemble among the holdout patients; may be left out.
     """
     shared = [all(_nearest_distance(m, aspect) < SAME_SCAN for aspect in SAME_IMAGE) for m in holdout]
     kept = [m for m, twice in zip(holdout, shared, strict=True) if not twice]
     specific = all(_nearest_distance(m, Aspect.LABEL) >= SAME_SCAN for m in kept)
     usual = usual_of([*kept, *training], without_own=True)
     values, others = statistics_of(kept, usual), statistics_of(training, usual, without_own=True)
-    return Null(values, others, sum(shared), specific, usual)
+    beside = statistics_of(crossed, usual_of(crossed, beside=usual))
+    return Null(values, others, beside, sum(shared), specific, usual)
 
 
 def statistics_of(
@@ -143,7 +155,7 @@ def score(matches: Sequence[Matches], null: Null, usual: Usual, *, without_own: 
         matches: What each scan resembles.
         null: From the holdout.
         usual: For scans of their kind: the null's for real scans, that of all generated ones for those.
-        without_own: Leave a scan's own patient out, for training patients looked up among the others.
+        without_own: These are real scans, training patients looked up among the others.
     """
     statistics = statistics_of(matches, usual, without_own=without_own)
     p, extrapolated = {}, {}
@@ -152,9 +164,20 @@ def score(matches: Sequence[Matches], null: Null, usual: Usual, *, without_own: 
             p[aspect], extrapolated[aspect] = np.full(len(matches), np.nan), np.zeros(len(matches), bool)
         else:
             calibrated = calibrate(statistics[aspect], null.values[aspect], null.others[aspect])
-            p[aspect], extrapolated[aspect] = calibrated.p, calibrated.extrapolated
-    combined = calibrate(null.evidence(statistics), null.evidence(null.values), null.evidence_of_others()).p
+            crossed = calibrate(statistics[aspect], null.crossed[aspect])
+            p[aspect] = calibrated.p if without_own else _larger(calibrated.p, crossed.p, null.crossed[aspect])
+            extrapolated[aspect] = calibrated.extrapolated
+    evidence = null.evidence(statistics)
+    combined = calibrate(evidence, null.evidence(null.values), null.evidence_of_others()).p
+    if not without_own:
+        beside = null.evidence(null.crossed)
+        combined = _larger(combined, calibrate(evidence, beside).p, beside)
     return Scores(statistics, p, extrapolated, np.where(np.isnan(combined), 1.0, combined))
+
+
+def _larger(p: FloatVector, other: FloatVector, null: FloatVector) -> FloatVector:
+    """Return the larger of two p-values; the first where the second has no null."""
+    return np.maximum(p, other) if np.isfinite(null).any() else p
 
 
 def flagged_alone(planted: FloatVector, generated: FloatVector, q: float) -> BoolVector:
