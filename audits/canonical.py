@@ -12,8 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from anonsynth.audits.pose import IDENTITY, Pose, Resampler, refined
+from anonsynth.audits.pose import IDENTITY, SIZE_HELD, Matrix, Pose, Resampler, refined
 from anonsynth.cohort.geometry import FloatVolume
+
+SIZE_FIXED = 1e3
+"""Where rims are missing, a mean does not tell a scan's size."""
 
 __all__ = ["Template", "between", "mirror_pose"]
 
@@ -30,11 +33,18 @@ class Template:
     volume: FloatVolume
     resampler: Resampler
 
-    def pose(self, scan: FloatVolume) -> Pose:
-        """Return how the template lies on a scan (C, X, Y, Z): positions of the template to positions of the scan."""
+    def pose(self, scan: FloatVolume, ground: FloatVolume | None = None) -> Pose:
+        """Return how the template lies on a scan (C, X, Y, Z): positions of the template to positions of the scan.
+
+        The search goes from the scan to the template, so that `ground` (X, Y, Z), where the scan has something to
+        compare, can be taken into account.
+        """
         if not (self.volume.any() and scan.any()):
             return IDENTITY
-        return refined(self.volume, scan[None], [IDENTITY], self.resampler)[0]
+        hold = SIZE_HELD if ground is None else SIZE_FIXED
+        there = refined(scan, self.volume[None], [IDENTITY], self.resampler, ground, hold_size=hold)[0]
+        back: Matrix = np.asarray(np.linalg.inv(there.matrix), np.float64)
+        return Pose(back, -back @ there.offset)
 
     def laid(self, volumes: FloatVolume, pose: Pose) -> FloatVolume:
         """Return (C, X, Y, Z) volumes of the scan as the template sees them."""

@@ -80,7 +80,8 @@ def look_closer(
     guide = View.LABEL if domain == "label" else View.EDGES
     still = [_facing(index.views(candidate.position), candidate.start) for candidate in candidates]
     stack = np.stack([views[guide].volume for views in still])
-    poses = refined(query[guide].volume, stack, [candidate.start for candidate in candidates], resampler)
+    ground = query[View.GROUND].volume[0] if domain == "image" else None
+    poses = refined(query[guide].volume, stack, [candidate.start for candidate in candidates], resampler, ground)
     moved = _moved(still, poses, resampler)
     if domain == "label":
         return [

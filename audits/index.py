@@ -178,10 +178,10 @@ class Index:
     def row(self, views: Mapping[View, ViewVolume]) -> tuple[Row, Pose, Pose]:
         """Return a scan's row, and how the image and the label template lie on it."""
         edges, label = self.grid.coarse(views[View.EDGES].volume), self.grid.coarse(views[View.LABEL].volume)
-        poses = self.image.pose(edges), self.label.pose(label)
+        ground = self.grid.coarse(views[View.GROUND].volume)
+        poses = self.image.pose(edges, ground[0]), self.label.pose(label)
         intensity = self.grid.coarse(views[View.INTENSITY].volume)
-        seen = self.grid.coarse(views[View.GROUND].volume[1:])
-        laid = self.image.laid(np.concatenate([edges, intensity, seen]), poses[0])
+        laid = self.image.laid(np.concatenate([edges, intensity, ground[1:]]), poses[0])
         parts = np.split(laid, np.cumsum([len(edges), len(intensity)]))
         row = Row(
             _unit(parts[0]),

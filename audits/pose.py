@@ -11,6 +11,7 @@ Positions are in mm from the middle of the view; a pose maps positions of the qu
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +22,7 @@ from torch.nn import functional
 
 from anonsynth.cohort.geometry import FloatVolume
 
-__all__ = ["IDENTITY", "Pose", "Resampler", "refined", "smoothed"]
+__all__ = ["IDENTITY", "SIZE_HELD", "Matrix", "Pose", "Resampler", "refined", "smoothed"]
 
 COARSE: tuple[tuple[float, int], ...] = ((2.0, 6), (1.0, 6))
 """(width of the smoothing in voxels, iterations) of what is done at half the resolution: most of the way."""
@@ -33,6 +34,8 @@ LARGEST_SCALE = 1.35
 LARGEST_SHIFT = 1 / 3
 """As a share of each axis."""
 DAMPING = 1e-3
+SIZE_HELD, SIZE_HELD_LAST = 1.0, 0.1
+"""How firmly the size is held: it is what runs away first."""
 
 Matrix = npt.NDArray[np.float64]
 
@@ -105,7 +108,15 @@ class Resampler:
         return torch.stack(torch.gradient(volume, spacing=list(self.spacing), dim=(1, 2, 3)))
 
 
-def refined(query: FloatVolume, candidates: FloatVolume, starts: list[Pose], resampler: Resampler) -> list[Pose]:
+def refined(
+    query: FloatVolume,
+    candidates: FloatVolume,
+    starts: list[Pose],
+    resampler: Resampler,
+    ground: FloatVolume | None = None,
+    *,
+    hold_size: float = SIZE_HELD,
+) -> list[Pose]:
     """Improve the poses of a query on its candidates.
 
     Args:
@@ -113,20 +124,29 @@ def refined(query: FloatVolume, candidates: FloatVolume, starts: list[Pose], res
         candidates: (B, C, X, Y, Z), those that start mirrored already reversed.
         starts: Where to begin, one a candidate.
         resampler: For volumes of this shape.
+        ground: (X, Y, Z) where differences count, in [0, 1]; None for everywhere. A moved copy has lost its rim: were
+            that held against the candidate, it would be enlarged until its own rim has left the grid.
+        hold_size: How firmly, against what the scans say, the size is held on the first way.
 
     Returns:
         One pose a candidate; the start itself where the search ran away.
     """
     template, moving = torch.from_numpy(query), torch.from_numpy(candidates)
+    weight = torch.ones(1, *resampler.shape) if ground is None else torch.from_numpy(ground)[None]
     matrices = torch.tensor(np.stack([pose.matrix for pose in starts]), dtype=torch.float32)
     offsets = torch.tensor(np.stack([pose.offset for pose in starts]), dtype=torch.float32)
     for levels, half in ((COARSE, True), (FINE, False)):
-        fixed, free, reader = _halved(template, moving, resampler) if half else (template, moving, resampler)
+        halve, reader = _halving(resampler) if half else (lambda volumes: volumes, resampler)
+        fixed, free, counts = halve(template[None]), halve(moving), halve(weight[None])
         factors = [own / full for own, full in zip(reader.spacing, resampler.spacing, strict=True)]
         for width, iterations in levels:
             x, y, z = (width / factor for factor in factors)
-            start, goal = smoothed(free, (x, y, z)), smoothed(fixed[None], (x, y, z))[0]
-            matrices, offsets = _descend(goal, start, matrices, offsets, reader, iterations)
+            start, goal = smoothed(free, (x, y, z)), smoothed(fixed, (x, y, z))[0]
+            # Squared, because what is smoothed near the rim is mixed with what lies beyond it.
+            inner = smoothed(counts, (x, y, z))[0] ** 2
+            matrices, offsets = _descend(
+                goal, start, inner, matrices, offsets, reader, iterations, hold_size if half else SIZE_HELD_LAST
+            )
     found = [
         Pose(matrix, offset, start.mirrored)
         for matrix, offset, start in zip(
@@ -136,10 +156,8 @@ def refined(query: FloatVolume, candidates: FloatVolume, starts: list[Pose], res
     return [pose if _plausible(pose, resampler) else start for pose, start in zip(found, starts, strict=True)]
 
 
-def _halved(
-    template: torch.Tensor, moving: torch.Tensor, resampler: Resampler
-) -> tuple[torch.Tensor, torch.Tensor, Resampler]:
-    """Return everything at half the resolution along axes that are long enough; the middle stays the middle."""
+def _halving(resampler: Resampler) -> tuple[Callable[[torch.Tensor], torch.Tensor], Resampler]:
+    """Return what halves the resolution of (B, C, X, Y, Z) along axes that are long enough; the middle stays."""
     factors = [2 if n >= 2 * LEAST_AXIS else 1 for n in resampler.shape]
     # An odd length is padded at both ends by half a voxel's worth: both copies of the border voxel count once.
     pads = [side for n, f in zip(reversed(resampler.shape), reversed(factors), strict=True) for side in (0, n % f)]
@@ -149,24 +167,31 @@ def _halved(
 
     shape = tuple(-(-n // f) for n, f in zip(resampler.shape, factors, strict=True))
     spacing = tuple(s * f for s, f in zip(resampler.spacing, factors, strict=True))
-    return half(template[None])[0], half(moving), Resampler(shape, spacing)  # type: ignore[arg-type]
+    return half, Resampler(shape, spacing)  # type: ignore[arg-type]
 
 
 def _descend(
     template: torch.Tensor,
     moving: torch.Tensor,
+    weight: torch.Tensor,
     matrices: torch.Tensor,
     offsets: torch.Tensor,
     resampler: Resampler,
     iterations: int,
+    hold_size: float,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     slope = resampler.gradient(template).reshape(3, len(template), -1)
-    jacobian = _jacobian(slope, resampler.points)
+    counts = weight.expand_as(template).reshape(-1)
+    jacobian = _jacobian(slope, resampler.points) * counts
     normal = jacobian @ jacobian.T
+    hold = hold_size * normal[6, 6]
+    normal[6, 6] += hold
     solve = torch.linalg.inv(normal + DAMPING * torch.diag(torch.diagonal(normal)) + 1e-12 * torch.eye(7))
     for _ in range(iterations):
-        residual = (resampler(moving, matrices, offsets) - template).reshape(len(moving), -1)
-        step = residual @ jacobian.T @ solve
+        residual = (resampler(moving, matrices, offsets) - template).reshape(len(moving), -1) * counts
+        slopes = residual @ jacobian.T
+        slopes[:, 6] += hold * torch.linalg.det(matrices).clamp(min=1e-6).log() / 3
+        step = slopes @ solve
         undo = torch.linalg.matrix_exp(_cross(-step[:, :3])) * torch.exp(-step[:, 6])[:, None, None]
         # W ← W ∘ W(step)⁻¹
         matrices = matrices @ undo
