@@ -43,7 +43,9 @@ def level_of(rules: AuditRules) -> float:
     return rules.max_false_fail / QUESTIONS
 
 
-def weigh(p: float, controls: dict[str, float], holdout: int, rules: AuditRules, *, shown: bool = True) -> Weighed:
+def weigh(
+    p: float, controls: dict[str, float], holdout: int, rules: AuditRules, *, shown: bool = True, seeable: bool = True
+) -> Weighed:
     """Turn a p-value and those of its negative controls into a verdict.
 
     Args:
@@ -52,6 +54,7 @@ def weigh(p: float, controls: dict[str, float], holdout: int, rules: AuditRules,
         holdout: Holdout patients.
         rules: The policy's.
         shown: Whether the estimate's own lower bound shows the leak too.
+        seeable: Whether any leak, even of every patient, would have been noticed.
     """
     level = level_of(rules)
     for name, control in controls.items():
@@ -68,6 +71,8 @@ def weigh(p: float, controls: dict[str, float], holdout: int, rules: AuditRules,
             Verdict.INCONCLUSIVE,
             f"there are {holdout} holdout patients to compare, the policy asks for {rules.min_holdout_patients}",
         )
+    if not seeable:
+        return Weighed(Verdict.INCONCLUSIVE, "with so few patients not even a leak of everybody would have shown")
     if not p >= 0:
         return Weighed(Verdict.INCONCLUSIVE, "there are too few scans to compute it")
     return Weighed(Verdict.PASS, "")

@@ -30,6 +30,7 @@ from scipy import optimize, stats
 from scipy.spatial.distance import cdist
 
 from anonsynth.audits.answer import Answer, level_of, weigh
+from anonsynth.audits.blind import BLIND, blind_p
 from anonsynth.audits.calibration import BoolVector, FloatVector
 from anonsynth.audits.figures import Plot
 from anonsynth.audits.finding import Finding, Verdict
@@ -77,21 +78,22 @@ class Trial:
 def linkage(population: Population, rules: AuditRules, seed: int) -> Answer:
     """Try to link, to infer and to single out."""
     views = population.views
+    blind = blind_p(population.points.train, population.points.holdout, seed)
     linked = link(views, seed)
     attributes = {
         name: trial
         for name, values in _attributes(views).items()
         if (trial := infer(views.whole, values, stream(seed, "audit", "inference", name))) is not None
     }
-    single, isolated = _singling_out(population, rules, seed)
+    single, isolated = _singling_out(population, rules, seed, blind)
     rows = {"linkage": _rates(*linked.successes(), rules)}
-    findings = [_linked(linked, rules, seed)]
+    findings = [_linked(linked, rules, seed, blind)]
     if attributes:
         worst = min(attributes, key=lambda name: attributes[name].p())
-        findings.append(_inferred(worst, attributes[worst], len(attributes), rules, seed))
+        findings.append(_inferred(worst, attributes[worst], len(attributes), rules, seed, blind))
         rows[f"inference: {worst}"] = _rates(*attributes[worst].successes(), rules)
     else:
-        findings.append(_nothing_to_infer())
+        findings.append(_nothing_to_infer(views, rules))
     findings.append(single)
     rows["singling out"] = _rates(*isolated, rules)
     plot = Plot(
@@ -173,7 +175,7 @@ def smallest_linked_share(attacked: int, control: Successes, level: float) -> fl
     return float(optimize.brentq(missing, 0.0, 1.0)) if missing(0.0) < 0 else 0.0
 
 
-def _linked(trial: Trial, rules: AuditRules, seed: int) -> Finding:
+def _linked(trial: Trial, rules: AuditRules, seed: int, blind: float) -> Finding:
     return _finding(
         "linkage",
         "Does the substitute cohort tie two pieces of one patient's data together?",
@@ -182,12 +184,13 @@ def _linked(trial: Trial, rules: AuditRules, seed: int) -> Finding:
         1,
         rules,
         seed,
+        blind,
         ("linkability",),
         "second acquisitions are simulated: same anatomy, other contrast, bias field, place and noise",
     )
 
 
-def _inferred(name: str, trial: Trial, attributes: int, rules: AuditRules, seed: int) -> Finding:
+def _inferred(name: str, trial: Trial, attributes: int, rules: AuditRules, seed: int, blind: float) -> Finding:
     return _finding(
         "inference",
         "Does the substitute cohort betray a volume of a patient's label map?",
@@ -196,20 +199,26 @@ def _inferred(name: str, trial: Trial, attributes: int, rules: AuditRules, seed:
         attributes,
         rules,
         seed,
+        blind,
         ("inference",),
         "volumes of labels are inferred, by the nearest generated scan alone; no other attribute is known here",
     )
 
 
-def _nothing_to_infer() -> Finding:
+def _nothing_to_infer(views: Views, rules: AuditRules) -> Finding:
+    known = [int(np.isfinite(side).any(1).sum()) for side in (views.volumes.train, views.volumes.holdout)]
+    released = bool(np.isfinite(views.volumes.generated).any())
+    too_few = released and 0 < min(known) < max(FEWEST, rules.min_holdout_patients)
     return Finding(
         id="inference",
         question="Does the substitute cohort betray a volume of a patient's label map?",
         statistic="residual risk of guessing the right third of a volume",
         value=None,
         threshold=0.0,
-        verdict=Verdict.PASS,
-        limits="generated scans or patients have no label maps whose volumes differ, so that there is nothing to infer",
+        verdict=Verdict.INCONCLUSIVE if too_few else Verdict.PASS,
+        limits=f"{known[0]} training and {known[1]} holdout patients have a label map, too few to try"
+        if too_few
+        else "generated scans or patients have no label maps whose volumes differ, so that there is nothing to infer",
         criteria=("inference",),
     )
 
@@ -222,6 +231,7 @@ def _finding(
     tried: int,
     rules: AuditRules,
     seed: int,
+    blind: float,
     criteria: tuple[str, ...],
     caveat: str,
 ) -> Finding:
@@ -230,10 +240,15 @@ def _finding(
     risk = residual_risk(attack, control, guess, rules.confidence)
     strict = residual_risk(attack, control, guess, 1 - 2 * level / tried)
     p = min(1.0, trial.p() * tried)
-    weighed = weigh(
-        p, {"training patients against training patients": trial.halves(seed)}, control.of, rules, shown=strict.low > 0
-    )
     least = smallest_linked_share(attack.of, control, level / tried)
+    weighed = weigh(
+        p,
+        {"training patients against training patients": trial.halves(seed), BLIND: blind},
+        control.of,
+        rules,
+        shown=strict.low > 0,
+        seeable=least is not None,
+    )
     return Finding(
         id=name,
         question=question,
@@ -264,7 +279,7 @@ def _counted(risk: Risk, attack: Successes, control: Successes, guess: Successes
 
 
 def _singling_out(
-    population: Population, rules: AuditRules, seed: int
+    population: Population, rules: AuditRules, seed: int, blind: float
 ) -> tuple[Finding, tuple[Successes, Successes, Successes]]:
     points = population.points
     made, members = points.generated, len(points.train)
@@ -283,7 +298,7 @@ def _singling_out(
     )
     weighed = weigh(
         p,
-        {"training patients against training patients": calm},
+        {"training patients against training patients": calm, BLIND: blind},
         len(points.holdout),
         rules,
         shown=attack.found > control.found,

@@ -2,11 +2,11 @@
 
 Three answers, one verdict. `data-copying` is the three-sample test C_T (`data_copying`), which smoothness moves as
 copying does; it fails a cohort only if two exchanges of the sides say so too. C_T with training and holdout in each
-other's place must not be as negative, and training patients must stand out from the generated scans more than as many holdout
-patients do: each generated scan gives its nearest of all patients the log ratio of the distances to the second and to
-that nearest one, and who was trained on is permuted. A smooth generator is equally
-near to both sides and passes. `authenticity` and `variety` describe: beside each number stands what unseen patients
-reach, and neither has a verdict of its own.
+other's place must not be as negative, and training patients must stand out from the generated scans more than as many
+holdout patients do: each generated scan gives its nearest of all patients the log ratio of the distances to the second
+and to that nearest one, and who was trained on is permuted. A smooth generator is equally near to both sides and
+passes. `authenticity` and `variety` describe: beside each number stands what unseen patients reach, and neither has a
+verdict of its own.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from scipy.spatial.distance import cdist, pdist
 
 from anonsynth.audits.answer import Answer, level_of, weigh
 from anonsynth.audits.authenticity import authenticity
+from anonsynth.audits.blind import BLIND, blind_p
 from anonsynth.audits.calibration import FloatVector
 from anonsynth.audits.data_copying import DataCopying, data_copying
 from anonsynth.audits.figures import Plot
@@ -67,29 +68,26 @@ def _copying(population: Population, rules: AuditRules, seed: int) -> tuple[Find
     owned, disowned = owner_test(np.bincount(owner, nearer, len(real)), members, seed)
     level = level_of(rules)
     smooth = not straight.value < swapped.value
+    least = smallest_copied_share(owner, nearer, members, others, level, seed)
     weighed = weigh(
         owned,
-        {"generated scans nearer to the holdout than to those trained on": disowned},
+        {
+            "generated scans nearer to the holdout than to those trained on": disowned,
+            BLIND: blind_p(points.train, points.holdout, seed),
+        },
         others,
         rules,
         shown=straight.p <= level and not smooth,
+        seeable=least is not None and np.isfinite(straight.value),
     )
     share = float((owner < members).mean())
     expected = members / (members + others)
-    least = smallest_copied_share(owner, nearer, members, others, level, seed)
     limits = (
         f"{weighed.why}; "
         * bool(weighed.why)
         + f"C_T = {straight.value:.1f} (p = {straight.p:.2g}) beside {swapped.value:.1f} with the sides exchanged; a "
-        f"training patient is nearest to {share:.0%} of the generated scans, {expected:.0%} expected; p = {owned:.2g} of "
-        "how much nearer; "
-        + (
-            f"fewer than about {least:.0%} of generated scans lying twice as near to one training patient as to anybody "
-            "else would not have shown"
-            if least is not None
-            else "with so few patients no share of copied scans would have shown"
-        )
-        + _uncovered(straight)
+        f"training patient is nearest to {share:.0%} of the generated scans, {expected:.0%} expected; p = {owned:.2g} "
+        f"of how much nearer; {_unseen(least)}{_uncovered(straight)}"
     )
     value = straight.value if np.isfinite(straight.value) else None
     finding = Finding(
@@ -143,6 +141,15 @@ def smallest_copied_share(
         if found >= POWER * TRIALS:
             return share
     return None
+
+
+def _unseen(least: float | None) -> str:
+    if least is None:
+        return "with so few patients no share of copied scans would have shown"
+    return (
+        f"copies twice as near to one training patient as to anybody else, among otherwise such scans as these, would "
+        f"have shown from a share of about {least:.0%} on"
+    )
 
 
 def _uncovered(test: DataCopying) -> str:
