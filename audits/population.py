@@ -22,7 +22,7 @@ from anonsynth.audits.index import Index
 from anonsynth.audits.nearest import Query
 from anonsynth.audits.points import FloatMatrix
 from anonsynth.audits.second_view import second_acquisition
-from anonsynth.audits.views import make_views
+from anonsynth.audits.views import View, make_view
 from anonsynth.cohort.model import ScanRecord
 from anonsynth.cohort.store import Scan
 from anonsynth.progress import Progress
@@ -109,8 +109,9 @@ class _Reader:
 
     def row(self, scan: Scan) -> Rows:
         """Return (numbers,) of the scan."""
-        row, _, _ = self.index.row(make_views(scan, self.index.grid.views))
-        return row.intensity[list(self.channels)].ravel()
+        views = {view: make_view(scan, self.index.grid.views, view) for view in (View.INTENSITY, View.EDGES)}
+        _, intensity, _, _ = self.index.image_parts(views)
+        return intensity[list(self.channels)].ravel()
 
     def again(self, scan: Scan) -> Rows:
         """Return (numbers,) of a second acquisition of it."""

@@ -65,7 +65,7 @@ def _copying(population: Population, rules: AuditRules, seed: int) -> tuple[Find
     swapped = data_copying(points.generated, points.holdout, points.train, cells=max(1, others // PER_CELL), seed=seed)
     real = np.concatenate([points.train, points.holdout])
     owner, nearer = _owners(cdist(points.generated, real))
-    owned, disowned = owner_test(np.bincount(owner, nearer, len(real)), members, seed)
+    owned, disowned = owner_test(np.bincount(owner, nearer, len(real)).astype(np.float64), members, seed)
     level = level_of(rules)
     smooth = not straight.value < swapped.value
     least = smallest_copied_share(owner, nearer, members, others, level, seed)
