@@ -9,6 +9,7 @@ import pytest
 import torch
 from conftest import make_tiny_cohort
 
+from anonsynth.anatomy.priors import Guarantee
 from anonsynth.audits import generator_attack as attack
 from anonsynth.audits.finding import Finding, Verdict
 from anonsynth.audits.loading import check_model
@@ -16,14 +17,18 @@ from anonsynth.audits.nearest import cohort_queries
 from anonsynth.cohort.model import Split
 from anonsynth.cohort.store import Cohort
 from anonsynth.errors import InputError, UsageError
-from anonsynth.policies.model import AuditRules, load_policy
+from anonsynth.files import sha256_file, write_json
+from anonsynth.policies.model import AuditRules
 from anonsynth.progress import Progress
+from anonsynth.synthesis.checkpoint import save_weights
 from anonsynth.synthesis.device import pick_device
-from anonsynth.synthesis.label_to_mri import render
-from anonsynth.synthesis.model import open_model
+from anonsynth.synthesis.label_source import LabelSource
+from anonsynth.synthesis.label_to_mri import LabelToMRI, render
+from anonsynth.synthesis.model import GENERATOR_FILE, MODEL_FILE, ModelInfo, hash_weights, open_model
 from anonsynth.synthesis.preparation import class_map_maker
-from anonsynth.synthesis.settings import PerformanceSettings, TrainSettings
-from anonsynth.synthesis.train import train
+from anonsynth.synthesis.settings import PriorChoice, TrainSettings
+from anonsynth.synthesis.style import fit_styles, measure_colours
+from anonsynth.synthesis.vocabulary import Vocabulary
 
 QUIET = Progress(quiet=True)
 
@@ -40,9 +45,42 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory, cohort: Cohort) -> Path:
-    settings = TrainSettings(steps=4, width=8, style=2)
-    out = tmp_path_factory.mktemp("model") / "model"
-    return train(cohort, settings, load_policy("internal"), out, PerformanceSettings(device="cpu"), QUIET)
+    """A model whose colours were measured and whose translator has not begun to learn."""
+    out = tmp_path_factory.mktemp("model")
+    settings = TrainSettings(steps=1, width=8, style=2)
+    source = LabelSource(
+        prior=PriorChoice.ATLAS, reason="a test", vocabulary=Vocabulary(context=1, labels=cohort.info.labels)
+    )
+    networks = LabelToMRI.new(source.vocabulary, 2, settings)
+    maker = class_map_maker(cohort, source, out, settings, pick_device("cpu"))
+    measured = []
+    for record in cohort.of(Split.TRAIN):
+        scan, classes = cohort.load(record), maker(record)
+        known = np.broadcast_to(scan.present[:, None, None, None] & (classes > 0), scan.image.shape)
+        measured.append(measure_colours(scan.image, known, classes, source.vocabulary.classes))
+    networks.take(fit_styles(measured, settings.style))
+    save_weights(out / GENERATOR_FILE, networks.mean)
+    info = ModelInfo(
+        anonsynth="0",
+        settings=settings,
+        settings_sha256="0" * 64,
+        policy="internal",
+        modalities=cohort.info.modalities,
+        grid=cohort.info.grid,
+        source=source,
+        guarantee=Guarantee.NONE,
+        border_stray=0.0,
+        unprotected=(),
+        patients=13,
+        scans=13,
+        prices=(),
+        cohort_sha256=sha256_file(cohort.folder / "scans.tsv"),
+        weights_sha256=hash_weights(out),
+        seconds=0.0,
+        machine="a test",
+    )
+    write_json(out / MODEL_FILE, info.model_dump(mode="json", by_alias=True))
+    return out
 
 
 def attacked(cohort: Cohort, model: Path) -> tuple[Finding, Finding]:
@@ -87,8 +125,9 @@ def test_a_model_of_another_cohort_is_refused_in_one_sentence(
     with pytest.raises(UsageError, match="--cohort"):
         check_model(model, None)
     info = open_model(model)
+    shaped = info.source.model_copy(update={"prior": PriorChoice.SHAPE})
     with pytest.raises(InputError, match=r"lacks .*safetensors; train"):
-        class_map_maker(cohort, info.source, tmp_path, info.settings, pick_device("cpu"))
+        class_map_maker(cohort, shaped, tmp_path, info.settings, pick_device("cpu"))
 
 
 def test_a_painting_is_compared_within_classes() -> None:
