@@ -159,7 +159,7 @@ def smallest_linked_share(attacked: int, control: Successes, level: float) -> fl
 
     Example:
         >>> round(smallest_linked_share(100, Successes(1, 25), 0.001), 2)
-        0.31
+        0.36
     """
     if min(attacked, control.of) < FEWEST:
         return None
