@@ -2,8 +2,8 @@
 
 Zone: private. The folder holds `audit.json`, `report.html` (shows real scans) and, for folders in place of a cohort,
 `private_names.tsv`. Reading: find the nearest training patients of every generated scan (`nearest`), calibrate with the
-holdout (`calibration`, `scoring`), run the controls (`controls`), examine the closest pairs (`samples`), conclude
-(`verdict`), write (`report`).
+holdout (`calibration`, `scoring`), run the controls (`controls`), examine the closest pairs (`samples`), ask about the
+whole cohort, membership, the generator and linkage (`further`), conclude (`verdict`), write (`report`).
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from pathlib import Path
 import numpy as np
 from pydantic import ValidationError
 
+from anonsynth.audits.answer import Answer
 from anonsynth.audits.closer import Aspect
 from anonsynth.audits.controls import Controls, draw_patients, run_controls
 from anonsynth.audits.finding import AuditDocument, PolicyUsed, validated
+from anonsynth.audits.further import further_questions
 from anonsynth.audits.index import Index, build_index
 from anonsynth.audits.loading import AuditSettings, Sides, find_sources, open_sides
 from anonsynth.audits.nearest import NEIGHBOURS, Matches, Query, cohort_queries, compare
@@ -74,6 +76,7 @@ class _Seen:
     scores: Scores
     controls: Controls
     samples: tuple[Sample, ...]
+    further: Answer
 
 
 def audit(settings: AuditSettings, policy: Policy, progress: Progress) -> AuditResult:
@@ -141,7 +144,8 @@ def _look(sides: Sides, rules: AuditRules, settings: AuditSettings, folder: Path
         drawn, training, generated, index, null, usual, scores.combined, rules.q, settings, progress
     )
     samples = examine(matches, scores, null, synthetic, reference, rules.q, progress)
-    return _Seen(null, scores, controls, samples)
+    further = further_questions(sides, index, drawn, holdout, generated, rules, settings, progress)
+    return _Seen(null, scores, controls, samples, further)
 
 
 def _beside_holdout(
@@ -182,7 +186,7 @@ def _document(sides: Sides, seen: _Seen, policy: Policy) -> AuditDocument:
         holdout_patients=max(seen.null.size(aspect) for aspect in Aspect),
         shared=seen.null.shared,
     )
-    answers = findings(evidence, policy.audit)
+    answers = (*findings(evidence, policy.audit), *seen.further.findings)
     return AuditDocument(
         verdict=conclude(answers),
         policy=PolicyUsed(id=policy.id, version=policy.version, audit=policy.audit),
@@ -206,4 +210,5 @@ def _report_data(document: AuditDocument, sides: Sides, seen: _Seen, *, from_coh
         synthetic=sides.synthetic,
         skipped=sides.skipped,
         from_cohort=from_cohort,
+        further=seen.further.plots,
     )

@@ -3,27 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from anonsynth.audits.explain_further import FURTHER_EXPLANATIONS, Explanation
 from anonsynth.errors import UsageError
 
 __all__ = ["EXPLANATIONS", "Explanation", "explain"]
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """Three answers about a finding.
-
-    Attributes:
-        means: What it says, and what it does not.
-        computed: How.
-        source: The paper or theorem it rests on.
-    """
-
-    means: str
-    computed: str
-    source: str
-
 
 _COPY_COMPUTED = (
     "Each generated scan is compared with the training patients in seven aspects after alignment. In each, the "
@@ -93,6 +77,7 @@ EXPLANATIONS: Mapping[str, Explanation] = {
         "Files that could not be read, placed or matched in modality are counted.",
         "None: a count.",
     ),
+    **FURTHER_EXPLANATIONS,
 }
 """By the finding's id."""
 

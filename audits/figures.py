@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,11 +16,33 @@ from anonsynth.audits.alignment import Placement, place
 from anonsynth.audits.calibration import BoolVector, FloatVector
 from anonsynth.cohort.store import Scan
 
-__all__ = ["nearness_plot", "p_value_plot", "pair_picture", "power_plot"]
+__all__ = [
+    "BLUE",
+    "GREEN",
+    "GREY",
+    "RED",
+    "Plot",
+    "address",
+    "nearness_plot",
+    "p_value_plot",
+    "pair_picture",
+    "power_plot",
+    "tidy",
+]
 
 BLUE, GREY, GREEN, RED = "#0072b2", "#6b6b6b", "#009e73", "#d55e00"
 """Okabe and Ito's colours, told apart by colour-blind readers; shapes differ too."""
 DPI = 110
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """A picture with its words."""
+
+    title: str
+    image: str
+    alt: str
+    caption: str
 
 
 def nearness_plot(groups: Mapping[str, FloatVector], flagged: BoolVector, title: str) -> str:
@@ -45,8 +68,8 @@ def nearness_plot(groups: Mapping[str, FloatVector], flagged: BoolVector, title:
     axes.set_xticks([0, 0.5, 1, 2, 5, 10], ["0", "0.5", "1", "2", "5", "10"])
     axes.set_xlabel("relative nearness to the nearest patient (0: no nearer than to the next ones)")
     axes.set_title(title, loc="left", fontsize=10)
-    _tidy(axes)
-    return _address(figure)
+    tidy(axes)
+    return address(figure)
 
 
 def p_value_plot(generated: FloatVector, negative: FloatVector, q: float) -> str:
@@ -67,8 +90,8 @@ def p_value_plot(generated: FloatVector, negative: FloatVector, q: float) -> str
     axes.set_xlabel("share of scans, smallest p-value first")
     axes.set_ylabel("p-value")
     axes.legend(fontsize=8, frameon=False, loc="lower right")
-    _tidy(axes)
-    return _address(figure)
+    tidy(axes)
+    return address(figure)
 
 
 def power_plot(curves: Mapping[str, Sequence[tuple[str, float, float, float]]]) -> str:
@@ -88,10 +111,10 @@ def power_plot(curves: Mapping[str, Sequence[tuple[str, float, float, float]]]) 
         axes.set_xticks(place, [point[0] for point in points])
         axes.set_ylim(-0.05, 1.05)
         axes.set_title(kind, loc="left", fontsize=8)
-        _tidy(axes)
+        tidy(axes)
     for axes in panels[len(curves) :]:
         axes.set_axis_off()
-    return _address(figure)
+    return address(figure)
 
 
 def pair_picture(generated: Scan, training: Scan, placement: Placement) -> str:
@@ -121,7 +144,7 @@ def pair_picture(generated: Scan, training: Scan, placement: Placement) -> str:
         axes.set_title(title, fontsize=9)
     for axes in grid.ravel():
         axes.set_axis_off()
-    return _address(figure)
+    return address(figure)
 
 
 def _middle(scan: Scan) -> int:
@@ -131,12 +154,14 @@ def _middle(scan: Scan) -> int:
     return int(slices[len(slices) // 2]) if len(slices) else scan.label.shape[2] // 2
 
 
-def _tidy(axes: Axes) -> None:
+def tidy(axes: Axes) -> None:
+    """Take away what does not help to read a plot."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8)
 
 
-def _address(figure: Figure) -> str:
+def address(figure: Figure) -> str:
+    """Return a figure as PNG in a data address."""
     stream = io.BytesIO()
     FigureCanvasAgg(figure)
     figure.savefig(stream, format="png", dpi=DPI, metadata={"Software": None})

@@ -177,20 +177,26 @@ class Index:
 
     def row(self, views: Mapping[View, ViewVolume]) -> tuple[Row, Pose, Pose]:
         """Return a scan's row, and how the image and the label template lie on it."""
-        edges, label = self.grid.coarse(views[View.EDGES].volume), self.grid.coarse(views[View.LABEL].volume)
-        ground = self.grid.coarse(views[View.GROUND].volume)
-        poses = self.image.pose(edges, ground[0]), self.label.pose(label)
-        intensity = self.grid.coarse(views[View.INTENSITY].volume)
-        laid = self.image.laid(np.concatenate([edges, intensity, ground[1:]]), poses[0])
-        parts = np.split(laid, np.cumsum([len(edges), len(intensity)]))
+        edges, intensity, seen, image_pose = self.image_parts(views)
+        label = self.grid.coarse(views[View.LABEL].volume)
+        label_pose = self.label.pose(label)
         row = Row(
-            _unit(parts[0]),
-            np.stack([_unit(channel) for channel in parts[1]]),
-            parts[2],
-            _unit(self.label.laid(label, poses[1])),
+            edges,
+            intensity,
+            seen,
+            _unit(self.label.laid(label, label_pose)),
             self.grid.regions(views[View.INTENSITY].volume),
         )
-        return row, *poses
+        return row, image_pose, label_pose
+
+    def image_parts(self, views: Mapping[View, ViewVolume]) -> tuple[FloatVolume, FloatVolume, FloatVolume, Pose]:
+        """Return a row's edges, intensity and field of view alone, and how the image template lies on the scan."""
+        edges, intensity = self.grid.coarse(views[View.EDGES].volume), self.grid.coarse(views[View.INTENSITY].volume)
+        ground = self.grid.coarse(views[View.GROUND].volume)
+        pose = self.image.pose(edges, ground[0])
+        laid = self.image.laid(np.concatenate([edges, intensity, ground[1:]]), pose)
+        parts = np.split(laid, np.cumsum([len(edges), len(intensity)]))
+        return _unit(parts[0]), np.stack([_unit(channel) for channel in parts[1]]), parts[2], pose
 
 
 def build_index(

@@ -18,8 +18,9 @@ from anonsynth.errors import InputError, UsageError
 from anonsynth.files import sha256_file, write_tsv
 from anonsynth.policies.model import AuditRules
 from anonsynth.progress import Progress
+from anonsynth.synthesis.model import check_weights, open_model
 
-__all__ = ["AuditSettings", "Sides", "Sources", "find_sources", "open_sides"]
+__all__ = ["AuditSettings", "Sides", "Sources", "check_model", "find_sources", "open_sides"]
 
 NO_HOLDOUT = (
     "give patients the generator never saw with --holdout, or set some aside before training with "
@@ -40,6 +41,7 @@ class AuditSettings:
         seed: Seed of the controls.
         weaker_copies: Training patients that each weaker kind of planted copy is tried on; 0 leaves those out.
         curve_copies: Training patients at each further strength of the power curves; 0 leaves those out.
+        model: The model that made the substitute cohort, if its weights are to be released and attacked too.
     """
 
     synthetic: Path
@@ -50,6 +52,7 @@ class AuditSettings:
     seed: int = 0
     weaker_copies: int = 6
     curve_copies: int = 1
+    model: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +129,7 @@ def find_sources(settings: AuditSettings, rules: AuditRules) -> Sources:
             str(settings.curve_copies),
             rules.model_dump_json(),
             __version__,
+            *([] if settings.model is None else check_model(settings.model, cohort)),
         ]
     )
     return Sources(synthetic, train, holdout, cohort, hashes, (len(findings.refusals), *refused), total)
@@ -170,6 +174,26 @@ def open_sides(settings: AuditSettings, sources: Sources, work: Path, progress: 
         sha256=sources.sha256,
     )
     return Sides(reference, synthetic, inputs, skipped)
+
+
+def check_model(folder: Path, cohort: Cohort | None) -> tuple[str, ...]:
+    """Return the hashes of a model's weights, after seeing that the cohort is the one it was trained on.
+
+    Raises:
+        UsageError: If there is no cohort.
+        InputError: If the model was trained on another cohort, or is unfinished.
+    """
+    if cohort is None:
+        raise UsageError("--model needs the cohort that the model was trained on: name it with --cohort")
+    info = open_model(folder)
+    check_weights(folder, info)
+    fits = (info.grid, info.modalities) == (cohort.info.grid, cohort.info.modalities)
+    if not fits or info.cohort_sha256 != sha256_file(cohort.folder / "scans.tsv"):
+        raise InputError(
+            "the model named with --model was trained on another cohort, or on this one before it was ingested again",
+            remedy="name the cohort that it was trained on with --cohort",
+        )
+    return tuple(f"{name} {digest}" for name, digest in sorted(info.weights_sha256.items()))
 
 
 def _check(settings: AuditSettings) -> None:

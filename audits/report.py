@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from anonsynth.audits.calibration import exact_interval
 from anonsynth.audits.closer import Aspect
-from anonsynth.audits.figures import nearness_plot, p_value_plot, pair_picture, power_plot
+from anonsynth.audits.figures import Plot, nearness_plot, p_value_plot, pair_picture, power_plot
 from anonsynth.audits.finding import AuditDocument, ControlResult
 from anonsynth.audits.planted import KINDS
 from anonsynth.audits.prepare import Skipped
@@ -54,6 +54,7 @@ class ReportData:
         synthetic: Generated scans.
         skipped: Generated scans that could not be compared.
         from_cohort: Whether the training side is a cohort, not folders.
+        further: Plots of the questions about the whole cohort, membership, the generator and linkage.
     """
 
     document: AuditDocument
@@ -66,16 +67,7 @@ class ReportData:
     synthetic: Cohort
     skipped: tuple[Skipped, ...]
     from_cohort: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Plot:
-    """A picture with its words."""
-
-    title: str
-    image: str
-    alt: str
-    caption: str
+    further: tuple[Plot, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +101,7 @@ def write_report(path: Path, data: ReportData, progress: Progress) -> None:
         samples=data.samples,
         plots=_plots(data),
         power=_power_plot(data.document),
+        further=data.further,
         pairs=_pairs(data, progress),
         controls=_controls(data.document),
         skipped=data.skipped,

@@ -16,9 +16,20 @@ from anonsynth.audits.finding import AuditDocument, ControlResult, Finding, Verd
 from anonsynth.audits.planted import EXACT
 from anonsynth.policies.model import AuditRules
 
-__all__ = ["Domain", "Evidence", "conclude", "exact_power", "findings", "sentence"]
+__all__ = ["FURTHER", "Domain", "Evidence", "conclude", "exact_power", "findings", "sentence"]
 
 COPY_CRITERIA = ("singling out", "linkability")
+FURTHER = (
+    "data-copying",
+    "membership",
+    "membership-few",
+    "reconstruction",
+    "reconstruction-few",
+    "linkage",
+    "inference",
+    "singling-out",
+)
+"""Findings of the further questions that can fail a cohort."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +103,15 @@ def sentence(document: AuditDocument) -> str:
     flagged = sum(sample.flagged for sample in document.samples)
     total, patients = len(document.samples), document.inputs.train.patients
     if document.verdict is Verdict.FAIL:
-        return (
-            f"FAIL: {flagged} of {total} generated scans are nearer to one training patient than a scan that copies "
-            "nobody would be."
+        others = ", ".join(f.id for f in document.findings if f.verdict is Verdict.FAIL and f.id in FURTHER)
+        copies = (
+            f"{flagged} of {total} generated scans are nearer to one training patient than a scan that copies nobody "
+            "would be"
         )
+        if not others:
+            return f"FAIL: {copies}."
+        also = f"training patients are betrayed as holdout patients are not ({others})"
+        return f"FAIL: {copies}, and {also}." if flagged else f"FAIL: no generated scan was flagged, but {also}."
     if document.verdict is Verdict.PASS:
         planted = next(control for control in document.controls if control.kind == EXACT)
         unseen = document.finding("unseen-copies").value or 0.0

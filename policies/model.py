@@ -142,6 +142,17 @@ class AuditRules(_Rules):
             "doi:10.2202/1544-6115.1585): a short holdout cannot raise an alarm."
         },
     )
+    max_false_fail: float = Field(
+        default=0.01,
+        gt=0,
+        lt=0.5,
+        description="The chance that a cohort which leaks nothing fails because of any of the questions about the "
+        "whole cohort, about membership, the generator or linkage; they share it in equal parts.",
+        json_schema_extra={
+            "rests_on": "The union bound (Bonferroni) over the questions; within one, the smallest p-value of its "
+            "attacks under permuted labels (Westfall & Young 1993). Copies of single scans have their own `q`."
+        },
+    )
 
 
 class Policy(_Rules):

@@ -149,6 +149,10 @@ def test_the_sentence_names_the_verdict_first() -> None:
     assert sentence(_document()).startswith("PASS: none of 1 generated scans")
     flagged = SampleResult(id="a", nearest="b", similarity=1, p_value=0, q_value=0, flagged=True)
     assert sentence(_document(verdict=Verdict.FAIL, samples=(flagged,))).startswith("FAIL: 1 of 1 generated scans")
+    betrayed = _document().finding("copies").model_copy(update={"id": "linkage", "verdict": Verdict.FAIL})
+    text = sentence(_document(verdict=Verdict.FAIL, findings=(*findings(CLEAN, RULES), betrayed)))
+    assert text.startswith("FAIL: no generated scan was flagged, but")
+    assert "(linkage)" in text
     few = findings(replace(CLEAN, holdout_patients=3), RULES)
     text = sentence(_document(verdict=Verdict.INCONCLUSIVE, findings=few))
     assert text.startswith("INCONCLUSIVE")

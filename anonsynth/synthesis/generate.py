@@ -21,7 +21,7 @@ from anonsynth.synthesis.painter import PaintedTranslator
 from anonsynth.synthesis.style import draw_style
 from anonsynth.synthesis.vocabulary import coordinates
 
-__all__ = ["GeneratedScan", "SubstitutePatient", "generate_patients"]
+__all__ = ["GeneratedScan", "SubstitutePatient", "generate_patients", "load_generator"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ def generate_patients(
     info = open_model(model_folder)
     check_weights(model_folder, info)
     device = pick_device(device_name)
-    generator = _generator(info, model_folder, device)
+    generator = load_generator(info, model_folder, device)
     prior = open_prior(info.source, info.grid.grid, model_folder)
     place = coordinates(info.grid.shape)[None].to(device)
     vocabulary = info.source.vocabulary
@@ -106,7 +106,8 @@ def _scan(
     return GeneratedScan(completed, style_seed)
 
 
-def _generator(info: ModelInfo, folder: Path, device: torch.device) -> PaintedTranslator:
+def load_generator(info: ModelInfo, folder: Path, device: torch.device) -> PaintedTranslator:
+    """Return a finished model's generator, ready to write scans."""
     settings = info.settings
     generator = PaintedTranslator(
         info.source.vocabulary.classes, len(info.modalities), width=settings.width, style=settings.style

@@ -5,7 +5,7 @@ Class maps of patients are private, so they are written into the cohort's folder
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import nibabel as nib
@@ -30,7 +30,7 @@ from anonsynth.synthesis.mri_to_label import MRIToLabel, class_probabilities, tr
 from anonsynth.synthesis.settings import PerformanceSettings, PriorChoice, TrainSettings
 from anonsynth.synthesis.simulated_pairs import SimulatedPairs
 
-__all__ = ["LABEL_NET_FILE", "coarser", "prepare_class_maps", "usable_records"]
+__all__ = ["LABEL_NET_FILE", "class_map_maker", "coarser", "prepare_class_maps", "usable_records"]
 
 LABEL_NET_FILE = "mri_to_label.safetensors"
 BRAIN_AND_BONE = (CSF, GREY, WHITE, SKULL)
@@ -76,6 +76,35 @@ def prepare_class_maps(
     ):
         _write(folder / f"{record.scan}.nii", classes, cohort.grid)
     return folder
+
+
+def class_map_maker(
+    cohort: Cohort, source: LabelSource, model_folder: Path, settings: TrainSettings, device: torch.device
+) -> Callable[[ScanRecord], LabelVolume]:
+    """Return what makes any scan's class map as a finished model saw those of its training scans; writes nothing.
+
+    Args:
+        cohort: Where the scans are.
+        source: The model's.
+        model_folder: What `anonsynth train` wrote.
+        settings: The model's.
+        device: Where MRI → label runs, if the source needs it.
+
+    Raises:
+        InputError: If a file that this takes is missing in the model's folder.
+    """
+    needed = SHAPE_FILE if source.prior is PriorChoice.SHAPE else LABEL_NET_FILE if source.filled else None
+    if needed is not None and not (model_folder / needed).exists():
+        raise InputError(f"the model's folder lacks {needed}", remedy="train the model again")
+    if source.prior is PriorChoice.SHAPE:
+        shape = load_shape_model(model_folder / SHAPE_FILE)
+        return lambda record: _shape_class_map(cohort, record, source, shape)
+    if source.filled:
+        networks = MRIToLabel.new(source.vocabulary.classes, settings)
+        load_weights(model_folder / LABEL_NET_FILE, networks.generator)
+        networks.generator.to(device).eval()
+        return lambda record: _filled_class_map(cohort, record, source, networks, device)
+    return lambda record: _plain_class_map(cohort, record, source)
 
 
 def coarser(grid: Grid, voxels: int) -> Grid:

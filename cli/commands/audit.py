@@ -32,6 +32,9 @@ def command(
     cohort: Path | None = typer.Option(None, "--cohort", help="The cohort that `anonsynth ingest` wrote."),
     train: Path | None = typer.Option(None, "--train", help="Folder of the scans the generator was trained on."),
     holdout: Path | None = typer.Option(None, "--holdout", help="Folder of scans of patients it never saw."),
+    model: Path | None = typer.Option(
+        None, "--model", help="The model that made it, if its weights are to be released: they are attacked too."
+    ),
     policy: str = typer.Option("internal", "--policy", help="Name or file of the policy whose thresholds hold."),
     seed: int = typer.Option(0, "--seed", help="Seed of the controls."),
     planted: int = typer.Option(
@@ -47,7 +50,7 @@ def command(
     ),
     json: bool = typer.Option(False, "--json", help="Print audit.json's object on stdout."),
 ) -> None:
-    """Look for copies of patients in a substitute cohort, and say what would have been seen."""
+    """Look for copies of patients in a substitute cohort, attack it, and say what would have been seen."""
     del explain  # answered by its callback
     from anonsynth.audits.audit import AuditSettings, audit
     from anonsynth.audits.finding import Verdict, validated
@@ -62,6 +65,7 @@ def command(
         seed=seed,
         weaker_copies=planted,
         curve_copies=-(-planted // 6),
+        model=model,
     )
     with progress() as shown:
         result = audit(settings, load_policy(policy), shown)
