@@ -9,7 +9,6 @@ whole cohort, membership, the generator and linkage (`further`), conclude (`verd
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,11 +18,12 @@ from pydantic import ValidationError
 from anonsynth.audits.answer import Answer
 from anonsynth.audits.closer import Aspect
 from anonsynth.audits.controls import Controls, draw_patients, run_controls
+from anonsynth.audits.crossed import beside_holdout
 from anonsynth.audits.finding import AuditDocument, PolicyUsed, validated
 from anonsynth.audits.further import further_questions
-from anonsynth.audits.index import Index, build_index
+from anonsynth.audits.index import build_index
 from anonsynth.audits.loading import AuditSettings, Sides, find_sources, open_sides
-from anonsynth.audits.nearest import NEIGHBOURS, Matches, Query, cohort_queries, compare
+from anonsynth.audits.nearest import cohort_queries, compare
 from anonsynth.audits.nearness import usual_of
 from anonsynth.audits.report import ReportData, write_report
 from anonsynth.audits.samples import Sample, examine
@@ -35,12 +35,10 @@ from anonsynth.errors import InputError, UsageError
 from anonsynth.files import UNFINISHED, begin_folder, finish_folder, is_finished, read_json, write_json
 from anonsynth.policies.model import AuditRules, Policy
 from anonsynth.progress import Progress
-from anonsynth.seeds import stream
 
 __all__ = ["AuditResult", "AuditSettings", "audit"]
 
 DOCUMENT, REPORT = "audit.json", "report.html"
-MAX_CROSSED = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +133,7 @@ def _look(sides: Sides, rules: AuditRules, settings: AuditSettings, folder: Path
     drawn = draw_patients(cohort_queries(reference, index.records), settings.seed)
     training = compare(drawn, index, progress, "control: training patients")
     generated = cohort_queries(synthetic, synthetic.records)
-    crossed = _beside_holdout(generated, index, len(holdout), settings.seed, progress)
+    crossed = beside_holdout(generated, index, settings.seed, progress)
     null = make_null(compare(holdout, index, progress, "null: holdout patients"), training, crossed)
     matches = compare(generated, index, progress, "generated scans")
     usual = usual_of(matches, beside=null.usual)
@@ -146,19 +144,6 @@ def _look(sides: Sides, rules: AuditRules, settings: AuditSettings, folder: Path
     samples = examine(matches, scores, null, synthetic, reference, rules.q, progress)
     further = further_questions(sides, index, drawn, holdout, generated, rules, settings, progress)
     return _Seen(null, scores, controls, samples, further)
-
-
-def _beside_holdout(
-    generated: Sequence[Query], index: Index, patients: int, seed: int, progress: Progress
-) -> tuple[Matches, ...]:
-    """Look some generated scans up among the holdout patients, whom they cannot have copied."""
-    if patients <= NEIGHBOURS:
-        return ()
-    cohort = index.cohort
-    records, folder = cohort.of(Split.HOLDOUT), index.folder / "holdout"
-    hidden = build_index(cohort, records, index.grid.views, folder, progress, like=index)
-    chosen = np.sort(stream(seed, "audit", "crossed").permutation(len(generated))[:MAX_CROSSED])
-    return compare([generated[i] for i in chosen], hidden, progress, "null: generated scans beside the holdout")
 
 
 def _document(sides: Sides, seen: _Seen, policy: Policy) -> AuditDocument:

@@ -8,7 +8,7 @@ each has its own neighbours. How much nearer the nearest is than the others is f
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -27,7 +27,7 @@ from anonsynth.cohort.model import ScanRecord
 from anonsynth.cohort.store import Cohort, Scan
 from anonsynth.progress import Progress
 
-__all__ = ["NEIGHBOURS", "Match", "Matches", "Query", "cohort_queries", "compare"]
+__all__ = ["NEIGHBOURS", "Match", "Matches", "Query", "cohort_queries", "compare", "restricted"]
 
 NEIGHBOURS = 6
 CANDIDATES = NEIGHBOURS + 2
@@ -108,6 +108,18 @@ def compare(
             results += found
             progress.step(what, len(results), len(queries))
     return tuple(results)
+
+
+def restricted(matches: Matches, among: Collection[str]) -> Matches:
+    """Return what a scan resembles among some patients only."""
+    counts = np.array([name in among for name in matches.patients] + [False])[matches.regions.patient]
+    regions = replace(
+        matches.regions,
+        distance=np.where(counts, matches.regions.distance, np.inf).astype(np.float32),
+        patient=np.where(counts, matches.regions.patient, -1).astype(np.int32),
+    )
+    found = {aspect: tuple(m for m in own if m.patient in among) for aspect, own in matches.found.items()}
+    return replace(matches, found=found, regions=regions)
 
 
 @contextmanager

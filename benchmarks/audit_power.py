@@ -18,8 +18,8 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -29,9 +29,10 @@ from skimage.metrics import structural_similarity
 
 from anonsynth.audits.calibration import calibrate, exact_interval, q_values
 from anonsynth.audits.controls import plant
+from anonsynth.audits.crossed import beside_holdout
 from anonsynth.audits.index import Index, build_index
 from anonsynth.audits.loading import AuditSettings, Sides, find_sources, open_sides
-from anonsynth.audits.nearest import Matches, cohort_queries, compare
+from anonsynth.audits.nearest import Matches, cohort_queries, compare, restricted
 from anonsynth.audits.nearness import usual_of
 from anonsynth.audits.planted import KINDS, Kind
 from anonsynth.audits.scoring import Null, make_null, one_scan_per_patient, score
@@ -115,8 +116,8 @@ def _power(sides: Sides, index: Index, options: argparse.Namespace, progress: Pr
     held = one_scan_per_patient(cohort_queries(reference, reference.of(Split.HOLDOUT)), options.seed, "holdout")
     training = compare(drawn, index, progress, "training patients")
     holdout = compare(held, index, progress, "holdout patients")
-    null = make_null(holdout, training)
     backgrounds = cohort_queries(sides.synthetic, sides.synthetic.records)
+    null = make_null(holdout, training, beside_holdout(backgrounds, index, options.seed, progress))
     usual = usual_of(compare(backgrounds, index, progress, "generated scans"), beside=null.usual)
     simple = _simple(index)
     simple_null = [simple.statistics(query.load()) for query in held]
@@ -201,22 +202,10 @@ def _no_leak(sides: Sides, grid: ViewGrid, folder: Path, options: argparse.Names
 
 def _draw(looked: Sequence[Matches], train: Positions, holdout: Positions, generated: Positions) -> FloatVector:
     among = {looked[i].patient for i in train}
-    restricted = {i: _restricted(looked[i], among) for i in (*train, *holdout, *generated)}
+    restricted = {i: restricted(looked[i], among) for i in (*train, *holdout, *generated)}
     null = make_null([restricted[i] for i in holdout], [restricted[i] for i in train])
     made = [restricted[i] for i in generated]
     return score(made, null, usual_of(made, beside=null.usual)).combined
-
-
-def _restricted(matches: Matches, among: Collection[str]) -> Matches:
-    """Return what a scan resembles among some patients only."""
-    counts = np.array([name in among for name in matches.patients] + [False])[matches.regions.patient]
-    regions = replace(
-        matches.regions,
-        distance=np.where(counts, matches.regions.distance, np.inf).astype(np.float32),
-        patient=np.where(counts, matches.regions.patient, -1),
-    )
-    found = {aspect: tuple(m for m in own if m.patient in among) for aspect, own in matches.found.items()}
-    return replace(matches, found=found, regions=regions)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from conftest import make_tiny_cohort
 
-from anonsynth.audits.likeness import dependence
+from anonsynth.audits.likeness import dependences
 from anonsynth.audits.planted import EXACT, KINDS, kind_named
 from anonsynth.audits.views import body
 from anonsynth.cohort.model import Split
@@ -74,7 +74,9 @@ def test_another_contrast_is_a_function_of_the_first(cohort: Cohort, pair: tuple
     for name in ("contrast inverted", "contrast of another modality"):
         made = kind_named(name).make(scan, background, cohort.grid, 0, np.random.default_rng(2))
         values = [image.reshape(2, -1) for image in (made.image, scan.image)]
-        assert dependence(values[0][:, inside], values[1][:, inside], np.ones(inside.sum(), bool), first) > 0.8
+        found = dependences(values[0][:, inside], values[1][:, inside], np.ones(inside.sum(), bool), first)
+        assert found[0] > 0.8
+        assert found[1] == -1
         assert abs(np.corrcoef(values[0][0], values[1][0])[0, 1]) < 0.999
 
 
