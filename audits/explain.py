@@ -10,16 +10,18 @@ from anonsynth.errors import UsageError
 __all__ = ["EXPLANATIONS", "Explanation", "explain"]
 
 _COPY_COMPUTED = (
-    "Each generated scan is compared with the training patients in seven aspects after alignment. In each, the "
-    "log ratio "
-    "of the mean distance to the next patients and the distance to the nearest says how much it stands out; the aspect "
-    "that stands out most, on the scale on which training patients among the others vary, is compared with the same "
-    "number of every holdout patient. Benjamini-Hochberg over all generated scans decides what is flagged."
+    "Each generated scan is compared with the training patients in seven aspects after alignment, on the ground that "
+    "both cover. In each, the log ratio of the middle distance to the next patients and the distance to the nearest "
+    "says how much it stands out, after taking off what a quarter of all generated scans share with a patient, at most "
+    "a factor of four. The aspect that stands out most, on the scale on which training patients among the others vary, "
+    "is compared with the same number of every holdout patient among the training patients, and of generated scans "
+    "among the holdout patients; the larger p-value counts. Benjamini-Hochberg over all generated scans decides what "
+    "is flagged."
 )
 _NEAREST_SOURCE = (
-    "Ratio of neighbours: Lowe 2004, doi:10.1023/B:VISI.0000029664.99615.94. P-values from a holdout: Bates et "
-    "al. 2023, "
-    "doi:10.1214/22-AOS2244. Tail: Facco et al. 2017, doi:10.1038/s41598-017-11873-y."
+    "Ratio of neighbours: Lowe 2004, doi:10.1023/B:VISI.0000029664.99615.94. Hubs: Radovanović et al. 2010, JMLR "
+    "11:2487. P-values from a holdout: Bates et al. 2023, doi:10.1214/22-AOS2244. "
+    "Tail: Facco et al. 2017, doi:10.1038/s41598-017-11873-y."
 )
 _INTERVAL_SOURCE = "Exact binomial intervals: Clopper & Pearson 1934, doi:10.1093/biomet/26.4.404."
 

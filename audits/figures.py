@@ -118,7 +118,9 @@ def power_plot(curves: Mapping[str, Sequence[tuple[str, float, float, float]]]) 
 
 
 def pair_picture(generated: Scan, training: Scan, placement: Placement) -> str:
-    """Draw a generated scan, its nearest training scan and their difference, through the middle of the body.
+    """Draw a generated scan, its nearest training scan, their difference and both on each other.
+
+    The overlay shows the generated scan in red and the training scan in cyan; where they agree it is grey.
 
     Args:
         generated: The generated scan.
@@ -131,16 +133,18 @@ def pair_picture(generated: Scan, training: Scan, placement: Placement) -> str:
     if label.any() and training.label.any():
         rows.append((label.astype(np.float32), training.label.astype(np.float32), "nipy_spectral"))
     middle = _middle(training)
-    figure = Figure(figsize=(6.6, 2.2 * max(len(rows), 1)), layout="constrained")
-    grid = figure.subplots(max(len(rows), 1), 3, squeeze=False)
+    figure = Figure(figsize=(8.8, 2.2 * max(len(rows), 1)), layout="constrained")
+    grid = figure.subplots(max(len(rows), 1), 4, squeeze=False)
     for row, (first, second, colours) in enumerate(rows):
         a, b = first[:, :, middle], second[:, :, middle]
         top = float(max(a.max(), b.max(), 1e-6))
         for axes, picture, limits, scheme in zip(
-            grid[row], (a, b, a - b), ((0, top), (0, top), (-top, top)), (colours, colours, "RdBu"), strict=True
+            grid[row][:3], (a, b, a - b), ((0, top), (0, top), (-top, top)), (colours, colours, "RdBu"), strict=True
         ):
             axes.imshow(np.rot90(picture), cmap=scheme, vmin=limits[0], vmax=limits[1], interpolation="nearest")
-    for axes, title in zip(grid[0], ("generated", "nearest training scan", "difference"), strict=True):
+        overlay = np.rot90(np.clip(np.stack([a, b, b], -1) / top, 0, 1))
+        grid[row][3].imshow(overlay, interpolation="nearest")
+    for axes, title in zip(grid[0], ("generated", "nearest training scan", "difference", "overlay"), strict=True):
         axes.set_title(title, fontsize=9)
     for axes in grid.ravel():
         axes.set_axis_off()

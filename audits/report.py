@@ -187,8 +187,14 @@ def _pairs(data: ReportData, progress: Progress) -> Sequence[tuple[Sample, Plot]
         measure = "correlation" if domain == "image" else "Dice"
         mirrored = ", mirrored" if pair.placement.mirrored else ""
         moved = f"moved by {', '.join(map(str, pair.placement.shift))} voxels{mirrored}"
-        caption = f"{measure} {alike}{ssim}; {moved}. Bad: the same folds and the same noise, and an empty difference."
-        alt = f"Generated scan {sample.result.id}, training scan {nearest} and their difference; {measure} {alike}."
+        caption = (
+            f"{measure} {alike}{ssim}; {moved}. Bad: the same folds and the same noise, an empty difference, a grey "
+            "overlay (generated red, training cyan)."
+        )
+        alt = (
+            f"Generated scan {sample.result.id}, training scan {nearest}, their difference and both on each other; "
+            f"{measure} {alike}."
+        )
         shown.append((sample, Plot(sample.result.id, pair_picture(first, second, pair.placement), alt, caption)))
     return shown
 

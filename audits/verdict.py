@@ -152,7 +152,7 @@ def _domain(domain: Domain, rules: AuditRules) -> Finding:
     things = {"image": "images", "label": "label maps"}[domain.name]
     verdict = Verdict.FAIL if domain.flagged else Verdict.PASS
     limits = (
-        "a copied part that is much smaller than a third of each axis may go unseen"
+        "a copied part that is much smaller than a fifth of each axis may go unseen"
         if domain.name == "image"
         else f"only whole {things} are compared, not parts of them"
     )
@@ -302,5 +302,5 @@ def _coverage(evidence: Evidence) -> Finding:
         limits=f"{evidence.skipped} generated scans or files could not be compared; mend or remove them"
         if evidence.skipped
         else "scans are compared after a mirror, a shift, a rotation of up to 25° and a change of scale of up to a "
-        "third, as wholes and in windows of a third of each axis; copied parts much smaller are not searched for",
+        "third, as wholes and in windows of a fifth of each axis; copied parts much smaller are not searched for",
     )
