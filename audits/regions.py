@@ -30,6 +30,8 @@ ALIKE = 0.003
 DIMMEST = 0.25
 """A candidate's window of less than this share of the query's variance is not scaled up to it."""
 COVERED = 0.5
+LEAST_COVERED = 0.25
+"""A candidate that covers fewer of the windows counts as near to the others by nothing."""
 CHUNK = 64
 """Windows that are compared at a time."""
 SHIFTS = tuple(product((0, -1, 1), repeat=3))
@@ -44,8 +46,9 @@ class RegionNeighbours:
     Attributes:
         distance: (W, K) over the usual distance of that window; inf where there is nobody.
         patient: (W, K) number of the patient in the index's order; -1 where there is nobody.
-        together: (2, N) mean log distance of all windows to each of the N training scans, the query as it is and
-            mirrored; a scan that was bent is near in all windows, though in none by much.
+        together: (2, N) mean log distance of all windows that hold body to each of the N training scans, as far as its
+            field of view reaches, the query as it is and mirrored; a scan that was bent is near in all windows, though
+            in none by much.
     """
 
     distance: npt.NDArray[np.float32]
@@ -83,6 +86,8 @@ def nearest_regions(
         for _ in queries
     ]
     usual = [torch.zeros(index.grid.modalities, len(windows)) for _ in queries]
+    inside = [body.reshape(-1)[windows.numpy()].mean(1) >= COVERED for body in bodies]
+    counts = [np.zeros(len(index.records), np.float32) for _ in queries]
     for block in index.blocks():
         rows = torch.from_numpy(block.region).reshape(len(block.region), index.grid.modalities, -1)
         here = slice(block.first, block.first + len(rows))
@@ -95,12 +100,14 @@ def nearest_regions(
                 if block.first == 0:  # one block stands for all: what is usual must be the same for everybody
                     usual[query][:, chunk] = _usual(logs, shared[query])
                 facing = _relative(logs - usual[query][:, chunk, None, None], shared[query])
-                found[query].together[:, here] += np.log(facing).sum(0) / len(windows)
+                counted = inside[query][chunk, None] & ((refs**2).sum((0, 3)) > 0).numpy()
+                found[query].together[:, here] += np.where(counted[:, None], np.log(facing), 0).sum(0)
+                counts[query][here] += counted.sum(0)
                 by_patient = np.minimum.reduceat(facing.min(1), starts, axis=1)
                 _merge(found[query], chunk, by_patient, codes[here][starts])
-    for own, body in zip(found, bodies, strict=True):
-        air = body.reshape(-1)[windows.numpy()].mean(1) < COVERED
-        own.distance[air], own.patient[air] = np.inf, -1
+    for own, body, count in zip(found, inside, counts, strict=True):
+        own.distance[~body], own.patient[~body] = np.inf, -1
+        own.together[...] /= np.maximum(count, LEAST_COVERED * max(1.0, float(count.max(initial=0))))
     return tuple(found)
 
 
