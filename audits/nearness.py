@@ -8,7 +8,7 @@ of the second alone:
     s = log(median of d2 ... dk) - log(d1),    d = 1 - similarity,   k = 6
 
 Of regions each has its own neighbours and its own s. Regions differ: in some s varies much. So each is measured by
-median and spread of what it is for scans of the same kind, and the largest of all counts.
+mean and spread of what it is for scans of the same kind, and the largest of all counts.
 
 A patient may be near to a great part of *all* generated scans, because his field of view, his posture or the state of
 his scanner is the one that the generator makes: a hub (Radovanović et al. 2010, JMLR 11:2487). That singles out no
@@ -31,7 +31,7 @@ from anonsynth.audits.regions import SMALLEST
 __all__ = ["NOTHING_USUAL", "Usual", "nearness", "region_nearness", "strongest_region", "usual_of"]
 
 FEWEST_NEIGHBOURS = 3
-FEWEST_SCANS = 8
+FEWEST_SCANS, FEWEST_FOR_REGIONS = 8, 20
 """Among fewer scans a copied patient would himself be usual."""
 SHARE = 0.25
 LARGEST_HUB = float(np.log(4))
@@ -47,17 +47,20 @@ class Usual:
     Attributes:
         hubs: Per aspect and patient the log factor, below 0, by which he is near to a great part of all scans.
         region_hubs: (W, P) the same per region and number of the patient; None where nothing is known.
-        median: (W,) of s of each region.
+        mean: (W,) of s of each region.
         spread: (W,) of s of each region.
+        strongest: Per scan that this was found from its largest s of all regions, measured by what is usual for the
+            *others*: in its own company every scan would look more usual than a scan that comes from outside.
     """
 
     hubs: Mapping[Aspect, Mapping[str, float]]
     region_hubs: Vector | None
-    median: Vector
+    mean: Vector
     spread: Vector
+    strongest: Mapping[str, float]
 
 
-NOTHING_USUAL = Usual({}, None, np.zeros(1), np.ones(1))
+NOTHING_USUAL = Usual({}, None, np.zeros(1), np.ones(1), {})
 
 
 def usual_of(matches: Sequence[Matches], *, without_own: bool = False, beside: Usual | None = None) -> Usual:
@@ -70,20 +73,22 @@ def usual_of(matches: Sequence[Matches], *, without_own: bool = False, beside: U
             lest many copies hide each other.
     """
     if len(matches) < FEWEST_SCANS:
-        return NOTHING_USUAL if beside is None else replace(beside, hubs={}, region_hubs=None)
+        return NOTHING_USUAL if beside is None else replace(beside, hubs={}, region_hubs=None, strongest={})
     hubs: dict[Aspect, Mapping[str, float]] = {
         aspect: _aspect_hubs(matches, aspect, without_own=without_own)
         for aspect in Aspect
         if aspect is not Aspect.REGION
     }
     regions = _region_hubs(matches, without_own=without_own)
-    found = Usual(hubs, regions, np.zeros(1), np.ones(1))
-    values = [region_nearness(m, found, without=m.patient if without_own else None) for m in matches]
-    median, spread = _region_scale(np.stack(values))
-    if beside is not None:
-        median = np.clip(median, beside.median, beside.median + LARGEST_RISE * beside.spread)
-        spread = np.clip(spread, beside.spread, LARGEST_SPREAD * beside.spread)
-    return replace(found, median=median, spread=spread)
+    found = replace(NOTHING_USUAL, hubs=hubs, region_hubs=regions)
+    values = np.stack([region_nearness(m, found, without=m.patient if without_own else None) for m in matches])
+    if beside is not None and len(matches) < FEWEST_FOR_REGIONS:
+        return replace(found, mean=beside.mean, spread=beside.spread)
+    mean, spread = _bounded(*_region_scale(values), beside)
+    others, among = _bounded(*_region_scale(values, without_each=True), beside)
+    measured = (values - others) / among
+    strongest = {match.scan: _largest(row) for match, row in zip(matches, measured, strict=True)}
+    return replace(found, mean=mean[0], spread=spread[0], strongest=strongest)
 
 
 def nearness(matches: Matches, aspect: Aspect, usual: Usual, *, without: str | None = None) -> float:
@@ -114,23 +119,43 @@ def region_nearness(matches: Matches, usual: Usual, *, without: str | None = Non
     return _statistic(np.where(counts[matches.regions.patient], logs, np.nan))
 
 
-def strongest_region(values: Vector, usual: Usual) -> float:
-    """Return the largest of (W,) s of all regions, each measured by what is usual there; NaN where there is none."""
-    measured = (values - usual.median) / usual.spread
-    return float(np.nanmax(measured)) if np.isfinite(measured).any() else float("nan")
+def strongest_region(matches: Matches, usual: Usual, *, without: str | None = None) -> float:
+    """Return the largest s of all regions of a scan, each measured by what is usual there; NaN where there is none."""
+    own = usual.strongest.get(matches.scan)
+    return (
+        _largest((region_nearness(matches, usual, without=without) - usual.mean) / usual.spread) if own is None else own
+    )
 
 
-def _region_scale(values: Vector) -> tuple[Vector, Vector]:
-    """Return median and spread of the columns of (n, W); 0 and 1 where too few are known.
+def _largest(values: Vector) -> float:
+    return float(np.nanmax(values)) if np.isfinite(values).any() else float("nan")
+
+
+def _region_scale(values: Vector, *, without_each: bool = False) -> tuple[Vector, Vector]:
+    """Return mean and spread of the columns of (n, W); 0 and 1 where too few are known.
 
     No region is taken for much steadier than the common one: its spread may be small by chance.
+
+    Returns:
+        (1, W) each; or (n, W), without each of the rows in turn.
     """
-    median, spread = np.zeros(values.shape[1]), np.ones(values.shape[1])
-    known = np.isfinite(values).sum(0) >= FEWEST_SCANS
-    if known.any():
-        median[known], spread[known] = np.nanmedian(values[:, known], axis=0), np.nanstd(values[:, known], axis=0)
-        spread[known] = np.maximum(spread[known], max(1e-3, SMALLEST_SPREAD * float(np.median(spread[known]))))
-    return median, spread
+    known, filled = np.isfinite(values), np.nan_to_num(values)
+    count, total, square = (part.sum(0, keepdims=True) for part in (known, filled, filled**2))
+    if without_each:
+        count, total, square = count - known, total - filled, square - filled**2
+    enough = count >= max(FEWEST_SCANS - 1, len(values) / 2)
+    mean = np.where(enough, total / np.maximum(count, 1), 0.0)
+    spread = np.sqrt(np.maximum(square / np.maximum(count, 1) - mean**2, 0))
+    common = np.nanmedian(np.where(enough, spread, np.nan)) if enough.any() else 1.0
+    return mean, np.where(enough, np.maximum(spread, max(1e-3, SMALLEST_SPREAD * float(common))), 1.0)
+
+
+def _bounded(mean: Vector, spread: Vector, beside: Usual | None) -> tuple[Vector, Vector]:
+    """Keep what is usual for generated scans near to what is for real ones."""
+    if beside is None:
+        return mean, spread
+    low, high = beside.spread, LARGEST_SPREAD * beside.spread
+    return np.clip(mean, beside.mean, beside.mean + LARGEST_RISE * low), np.clip(spread, low, high)
 
 
 def _statistic(logs: Vector) -> Vector:

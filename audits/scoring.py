@@ -18,7 +18,7 @@ import numpy as np
 from anonsynth.audits.calibration import BoolVector, FloatVector, calibrate, q_values
 from anonsynth.audits.closer import Aspect
 from anonsynth.audits.nearest import Matches, Query
-from anonsynth.audits.nearness import Usual, nearness, region_nearness, strongest_region, usual_of
+from anonsynth.audits.nearness import Usual, nearness, strongest_region, usual_of
 from anonsynth.seeds import stream
 
 __all__ = ["Null", "Scores", "flagged_alone", "make_null", "one_scan_per_patient", "score", "statistics_of"]
@@ -142,7 +142,7 @@ def statistics_of(
             if aspect is not Aspect.REGION:
                 column.append(nearness(match, aspect, usual, without=without))
             elif match.found[aspect]:
-                column.append(strongest_region(region_nearness(match, usual, without=without), usual))
+                column.append(strongest_region(match, usual, without=without))
             else:
                 column.append(float("nan"))
     return {aspect: np.array(column, np.float64) for aspect, column in columns.items()}

@@ -75,9 +75,18 @@ def test_each_region_is_measured_by_what_is_usual_there(rng: np.random.Generator
     training = [_matches(f"t{i}", rng) for i in range(20)]
     usual = usual_of(training)
     values = region_nearness(training[0], usual)
-    assert values.shape == usual.median.shape == (WINDOWS,)
-    assert strongest_region(usual.median + 3 * usual.spread, usual) == pytest.approx(3)
-    assert np.isnan(strongest_region(np.full(WINDOWS, np.nan), usual))
+    assert values.shape == usual.mean.shape == (WINDOWS,)
+    outside = _matches("outside", rng)
+    expected = np.max((region_nearness(outside, usual) - usual.mean) / usual.spread)
+    assert strongest_region(outside, usual) == pytest.approx(expected)
+
+
+def test_a_scan_is_measured_by_the_others_not_by_itself(rng: np.random.Generator) -> None:
+    """Ten scans say little of the spread of a region: in its own company the odd one would hide."""
+    usual = usual_of([*(_matches(f"t{i}", rng) for i in range(10)), odd := _matches("odd", rng, {"P03": 0.3})])
+    inside = np.max((region_nearness(odd, usual) - usual.mean) / usual.spread)
+    assert inside < 4, "n values are never farther than the root of n from their mean"
+    assert strongest_region(odd, usual) > 2 * inside
 
 
 def test_own_patients_and_other_patients_can_be_left_out(rng: np.random.Generator) -> None:
