@@ -25,7 +25,7 @@ from anonsynth.progress import Progress
 POLICY = Policy(id="test", title="t", description="d", audit=AuditRules(max_copy_rate=0.3))
 QUIET = Progress(quiet=True)
 SIZE, SPACING = 20, 1.5
-TRAIN, HOLDOUT, NEW = 16, 8, 5
+TRAIN, HOLDOUT, NEW = 16, 14, 5
 COPIED = (1, 2, 4, 7, 8, 11)
 COPIES = {f"gen{NEW + n:03d}" for n in range(len(COPIED))}
 
