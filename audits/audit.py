@@ -19,6 +19,7 @@ from anonsynth.audits.answer import Answer
 from anonsynth.audits.closer import Aspect
 from anonsynth.audits.controls import Controls, draw_patients, run_controls
 from anonsynth.audits.crossed import beside_holdout
+from anonsynth.audits.embedding import learn
 from anonsynth.audits.finding import AuditDocument, PolicyUsed, validated
 from anonsynth.audits.further import further_questions
 from anonsynth.audits.index import build_index
@@ -129,12 +130,13 @@ def _look(sides: Sides, rules: AuditRules, settings: AuditSettings, folder: Path
     values = {entry.value for cohort in (reference, synthetic) for entry in cohort.info.labels}
     grid = ViewGrid(reference.grid.shape, reference.grid.spacing, tuple(sorted(values)))
     index = build_index(reference, reference.of(Split.TRAIN), grid, folder, progress)
+    index = learn(index, settings.seed, progress)
     holdout = one_scan_per_patient(cohort_queries(reference, reference.of(Split.HOLDOUT)), settings.seed, "holdout")
     drawn = draw_patients(cohort_queries(reference, index.records), settings.seed)
     training = compare(drawn, index, progress, "control: training patients")
     generated = cohort_queries(synthetic, synthetic.records)
     crossed = beside_holdout(generated, index, settings.seed, progress)
-    null = make_null(compare(holdout, index, progress, "null: holdout patients"), training, crossed)
+    null = make_null(compare(holdout, index, progress, "null: holdout patients"), training, crossed, index.students)
     matches = compare(generated, index, progress, "generated scans")
     usual = usual_of(matches, beside=null.usual)
     scores = score(matches, null, usual)

@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from anonsynth.audits.grain import BOXES, kinships
 from anonsynth.audits.index import Index
-from anonsynth.audits.likeness import correlations, cosine, dependences, joined
+from anonsynth.audits.likeness import UNKNOWN, correlations, cosine, dependences, joined
 from anonsynth.audits.pose import IDENTITY, Pose, Resampler, refined
-from anonsynth.audits.probe import Probe, read_at
+from anonsynth.audits.probe import Probe, mirrored_in_place, places_at
 from anonsynth.audits.ranking import Candidate
 from anonsynth.audits.regions import parts_distance
 from anonsynth.audits.views import View, ViewVolume, mirrored
@@ -22,6 +23,7 @@ from anonsynth.cohort.geometry import FloatVolume
 __all__ = ["Aspect", "look_closer"]
 
 SMALLEST = 1e-7
+FEWEST_IN_A_BOX = 4
 HALF, MOSTLY = 0.5, 0.75
 """A voxel is body from half of it on; in the field of view, if most of it is."""
 
@@ -32,18 +34,24 @@ class Aspect(StrEnum):
     intensity   the same intensities, after alignment
     contrast    intensities that are a function of a patient's, as in another modality, at the same edges
     edges       the same edges
+    grain       single voxels differ from their neighbours in the same way, whatever else was laid over them
     parts       the same intensities part by part, each part moved a little on its own: whatever bent the scan
-    together    near in all of these at once, though in none by much
+    together    near in the first of these at once, though in none by much
+    spot        the same grain in one part of the scan
     region      the same intensities in one part of the scan
+    learned     the same scan in the eyes of a network that learned from some training patients to know scans again
     label       the same label map, after alignment
     """
 
     INTENSITY = "intensity"
     CONTRAST = "contrast"
     EDGES = "edges"
+    GRAIN = "grain"
     PARTS = "parts"
     TOGETHER = "together"
+    SPOT = "spot"
     REGION = "region"
+    LEARNED = "learned"
     LABEL = "label"
 
     @property
@@ -68,7 +76,8 @@ def look_closer(
         candidates: Training scans and where to start.
         index: The training scans.
         domain: `image` or `label`.
-        keep: How many candidates are compared in every aspect; the others are let go after the first two.
+        keep: How many candidates are compared in every aspect; the others are let go after the first two,
+            unless they are to be kept.
 
     Returns:
         Candidate, pose and similarity in every aspect of the domain.
@@ -94,13 +103,15 @@ def look_closer(
             candidates, poses, still, moved, _images(query, still, moved), strict=True
         )
     ]
-    looked = sorted(looked, key=_closeness)[:keep]
+    looked = sorted(looked, key=_closeness)
+    looked = [one for number, one in enumerate(looked) if number < keep or one.candidate.kept]
     _add_parts(looked, query, index)
-    _add_contrast(looked, voxels, index)
+    _add_voxels(looked, voxels, index)
     return [(one.candidate, one.pose, one.similarity) for one in looked]
 
 
 FloatMatrix = npt.NDArray[np.float64]
+FloatVector = npt.NDArray[np.float64]
 Views = Mapping[View, ViewVolume]
 Volumes = Mapping[View, FloatVolume]
 
@@ -166,22 +177,45 @@ def _add_parts(looked: Sequence[_Looked], query: Views, index: Index) -> None:
         one.similarity[Aspect.PARTS] = 1 - float(distance)
 
 
-def _add_contrast(looked: Sequence[_Looked], voxels: Probe, index: Index) -> None:
-    """Ask of each candidate whether the query's voxels are a function of its own, as it lies and as it was moved."""
+def _add_voxels(looked: Sequence[_Looked], voxels: Probe, index: Index) -> None:
+    """Compare single voxels with those of each candidate, as it lies and as it was moved.
+
+    Is the query a function of the candidate (contrast), and is its grain the same?
+    """
     grid = index.grid.views
-    ratios, shared = [], []
+    ratios, grains, shared = [], [], []
     for one in looked:
-        scan = index.cohort.load(index.records[one.candidate.position])
+        scan, grain = index.cohort.load(index.records[one.candidate.position]), index.grain(one.candidate.position)
         both = voxels.present & scan.present
-        as_it_lies = Pose(IDENTITY.matrix, IDENTITY.offset, mirrored=one.pose.mirrored)
-        ways = [
-            dependences(voxels.values, *read_at(scan, voxels.positions, where, grid), both)
-            for where in (as_it_lies, one.pose)
-        ]
-        ratios.append(max(ways, key=lambda way: way[both].mean() if both.any() else 0))
+        as_it_lies = mirrored_in_place(grid) if one.pose.mirrored else IDENTITY
+        ways = [places_at(scan, voxels.positions, where, grid) for where in (as_it_lies, one.pose)]
+        ratios.append(
+            _better([dependences(voxels.values, scan.image[:, *at.voxels], at.seen, both) for at in ways], both)
+        )
+        kin = [kinships(voxels.grain, grain[:, *at.voxels], voxels.cells, at.seen, both) for at in ways]
+        grains.append(kin[0] if kin[0][0, both].sum() >= kin[1][0, both].sum() else kin[1])
         shared.append(both)
-    for one, similarity in zip(looked, _joined(np.stack(ratios), np.stack(shared)), strict=True):
-        one.similarity[Aspect.CONTRAST] = float(similarity)
+    known, kinship = np.stack(shared), np.stack(grains)
+    contrast, same = _joined(np.stack(ratios), known), _joined(kinship[:, 0], known)
+    boxes = np.stack([_joined(kinship[:, box], known) for box in range(1, 1 + BOXES)], axis=1)
+    spot = _strongest_box(1 - boxes)
+    for one, *similarities in zip(looked, contrast, same, 1 - spot, strict=True):
+        one.similarity.update(zip((Aspect.CONTRAST, Aspect.GRAIN, Aspect.SPOT), map(float, similarities), strict=True))
+
+
+def _strongest_box(distances: FloatMatrix) -> FloatVector:
+    """Return the least of a candidate's distances in the boxes (B, boxes), each over what is usual there."""
+    known = np.where(distances < UNKNOWN, distances, np.nan)
+    enough = np.isfinite(known).sum(0) >= FEWEST_IN_A_BOX
+    if not enough.any():
+        return np.full(len(distances), UNKNOWN)
+    over = known[:, enough] / np.nanmedian(known[:, enough], axis=0)
+    least: FloatVector = np.where(np.isfinite(over), over, UNKNOWN).min(1)
+    return least
+
+
+def _better(ways: Sequence[FloatVector], both: npt.NDArray[np.bool_]) -> FloatVector:
+    return max(ways, key=lambda way: float(way[both].mean()) if both.any() else 0.0)
 
 
 def _joined(similarities: FloatMatrix, shared: npt.NDArray[np.bool_]) -> FloatMatrix:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from anonsynth.audits.embedding import seen_alike
 from anonsynth.audits.index import Index, build_index
 from anonsynth.audits.nearest import NEIGHBOURS, Matches, Query, compare
 from anonsynth.cohort.model import Split
@@ -33,6 +34,8 @@ def beside_holdout(generated: Sequence[Query], index: Index, seed: int, progress
     records = index.cohort.of(Split.HOLDOUT)
     if len({record.patient for record in records}) <= NEIGHBOURS:
         return ()
-    hidden = build_index(index.cohort, records, index.grid.views, index.folder / "holdout", progress, like=index)
+    hidden = seen_alike(
+        build_index(index.cohort, records, index.grid.views, index.folder / "holdout", progress, like=index), index
+    )
     chosen = np.sort(stream(seed, "audit", "crossed").permutation(len(generated))[:MOST])
     return compare([generated[i] for i in chosen], hidden, progress, "null: generated scans beside the holdout")

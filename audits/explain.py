@@ -10,7 +10,7 @@ from anonsynth.errors import UsageError
 __all__ = ["EXPLANATIONS", "Explanation", "explain"]
 
 _COPY_COMPUTED = (
-    "Each generated scan is compared with the training patients in seven aspects after alignment, on the ground that "
+    "Each generated scan is compared with the training patients in ten aspects after alignment, on the ground that "
     "both cover. In each, the log ratio of the middle distance to the next patients and the distance to the nearest "
     "says how much it stands out, after taking off what a quarter of all generated scans share with a patient, at most "
     "a factor of four. The aspect that stands out most, on the scale on which training patients among the others vary, "
@@ -35,7 +35,7 @@ EXPLANATIONS: Mapping[str, Explanation] = {
     ),
     "copies-image": Explanation(
         "Of the flagged scans, those whose image is a reason: in its intensities, as a function of a patient's, in its "
-        "edges, part by part, in all of these together, or in a region.",
+        "edges, part by part, in the grain of its voxels, in the eyes of a network, in several together, or in a part.",
         _COPY_COMPUTED,
         _NEAREST_SOURCE,
     ),

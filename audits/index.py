@@ -1,17 +1,19 @@
 """The training scans as the audit looks them up: on disk, so that memory does not grow with their number.
 
-Of every scan two things are kept in the audit's private working folder:
+Of every scan three things are kept in the audit's private working folder:
 
     views/<number>.npy   its views at view resolution, float16, read again when it is somebody's candidate
+    grain/<number>.npy   its grain at full resolution, int8, likewise
     rows.f32             one row a scan of what all scans are ranked by, read in blocks from first to last
 
 A row holds, at a coarser resolution and as the cohort's mean sees it (`canonical`), the edges, the intensities, the
-field of view and the label map; and, in the scan's own place, the intensities in which regions are looked for.
+field of view and the label map; and, in the scan's own place, the intensities in which regions are looked for and the
+grain of single voxels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from anonsynth.audits.canonical import Template
+from anonsynth.audits.grain import Grain, grain_of, grain_places
 from anonsynth.audits.pose import Pose, Resampler
 from anonsynth.audits.views import View, ViewGrid, ViewVolume, block_mean, make_views
 from anonsynth.cohort.geometry import FloatVolume
@@ -26,7 +29,7 @@ from anonsynth.cohort.model import ScanRecord
 from anonsynth.cohort.store import Cohort
 from anonsynth.progress import Progress
 
-__all__ = ["Block", "Index", "IndexGrid", "Row", "build_index"]
+__all__ = ["Block", "Index", "IndexGrid", "Learned", "Row", "build_index"]
 
 RANK_VOXELS = 1600
 REGION_AXIS = 28
@@ -46,6 +49,7 @@ class Row:
         seen: (1, ...) field of view as the template sees it, in [0, 1].
         label: (L, ...) as the label template sees it, of norm 1.
         region: (C, ...) intensities in the scan's own place.
+        grain: (C, n) of single voxels in the scan's own place, each modality of norm 1.
     """
 
     edges: FloatVolume
@@ -53,12 +57,12 @@ class Row:
     seen: FloatVolume
     label: FloatVolume
     region: FloatVolume
+    grain: Matrix
 
     def packed(self) -> Matrix:
         """Return all of it as one row of numbers."""
-        return np.concatenate(
-            [part.ravel() for part in (self.edges, self.intensity, self.seen, self.label, self.region)]
-        )
+        parts = (self.edges, self.intensity, self.seen, self.label, self.region, self.grain)
+        return np.concatenate([part.ravel() for part in parts])
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,7 @@ class Block:
     seen: Matrix
     label: Matrix
     region: Matrix
+    grain: Matrix
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +121,8 @@ class IndexGrid:
     def sizes(self) -> tuple[int, ...]:
         """Numbers of each part of a row."""
         count, region = int(np.prod(self.shape)), int(np.prod(self.region_shape))
-        return (*(channels * count for channels in self.channels), self.modalities * region)
+        grain = len(grain_places(self.views.shape))
+        return (*(channels * count for channels in self.channels), self.modalities * region, self.modalities * grain)
 
     @property
     def resampler(self) -> Resampler:
@@ -128,9 +134,30 @@ class IndexGrid:
         """Average (C, X, Y, Z) view voxels to voxels of a row."""
         return np.stack([block_mean(channel, (self.step,) * 3) for channel in volume])
 
+    def grain_row(self, grain: Grain) -> Matrix:
+        """Return (C, n) of a scan's (C, X, Y, Z) grain, each modality of norm 1."""
+        own = grain.reshape(len(grain), -1)[:, grain_places(self.views.shape)].astype(np.float32)
+        row: Matrix = own / np.maximum(np.linalg.norm(own, axis=1, keepdims=True), 1e-6)
+        return row
+
     def regions(self, volume: FloatVolume) -> FloatVolume:
         """Average (C, X, Y, Z) view voxels to the voxels in which regions are looked for."""
         return np.stack([block_mean(channel, (self.region_step,) * 3) for channel in volume])
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What a network that learned from some training patients sees in scans (`embedding`).
+
+    Attributes:
+        points: Returns (n, D) points of length 1 of (n, C, X, Y, Z) intensity views.
+        own: (N, D) those of the index's scans.
+        students: The patients that it learned from.
+    """
+
+    points: Callable[[FloatVolume], Matrix]
+    own: Matrix
+    students: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +174,7 @@ class Index:
         image_poses: How the image template lies on each scan.
         label_poses: How the label template lies on each label map.
         present: Per view (N, C) or (N, 1) bool.
+        learned: What a network sees in them, where one was trained.
     """
 
     folder: Path
@@ -158,6 +186,12 @@ class Index:
     image_poses: tuple[Pose, ...]
     label_poses: tuple[Pose, ...]
     present: Mapping[View, npt.NDArray[np.bool_]]
+    learned: Learned | None = None
+
+    @property
+    def students(self) -> frozenset[str]:
+        """The patients that the network learned from; nobody where there is none."""
+        return self.learned.students if self.learned else frozenset()
 
     def blocks(self) -> Iterator[Block]:
         """Read all rows, some at a time."""
@@ -175,7 +209,12 @@ class Index:
         parts = np.split(stack, np.cumsum([modalities, edges, labels]))
         return {view: ViewVolume(part, self.present[view][position]) for view, part in zip(View, parts, strict=True)}
 
-    def row(self, views: Mapping[View, ViewVolume]) -> tuple[Row, Pose, Pose]:
+    def grain(self, position: int) -> Grain:
+        """Read the (C, X, Y, Z) grain of a training scan."""
+        grain: Grain = np.load(self.folder / "grain" / f"{position}.npy")
+        return grain
+
+    def row(self, views: Mapping[View, ViewVolume], grain: Grain) -> tuple[Row, Pose, Pose]:
         """Return a scan's row, and how the image and the label template lie on it."""
         edges, intensity, seen, image_pose = self.image_parts(views)
         label = self.grid.coarse(views[View.LABEL].volume)
@@ -186,6 +225,7 @@ class Index:
             seen,
             _unit(self.label.laid(label, label_pose)),
             self.grid.regions(views[View.INTENSITY].volume),
+            self.grid.grain_row(grain),
         )
         return row, image_pose, label_pose
 
@@ -220,14 +260,17 @@ def build_index(
     ordered = tuple(sorted(records, key=lambda record: (record.patient, record.scan)))
     sizes = IndexGrid(grid, len(cohort.info.modalities))
     sizes = like.grid if like else replace(sizes, window=_window(ordered, sizes))
-    (folder / "views").mkdir(parents=True, exist_ok=True)
+    for kept in ("views", "grain"):
+        (folder / kept).mkdir(parents=True, exist_ok=True)
     present: dict[View, list[npt.NDArray[np.bool_]]] = {view: [] for view in View}
     edges = np.zeros((6, *sizes.shape), np.float32)
     label = np.zeros((sizes.channels[3], *sizes.shape), np.float32)
     for number, record in progress.track(enumerate(ordered), total=len(ordered), what="reading training scans"):
-        views = make_views(cohort.load(record), grid)
+        scan = cohort.load(record)
+        views = make_views(scan, grid)
         stack = np.concatenate([views[view].volume for view in View])
         np.save(folder / "views" / f"{number}.npy", stack.astype(np.float16))
+        np.save(folder / "grain" / f"{number}.npy", grain_of(scan.image))
         edges += sizes.coarse(views[View.EDGES].volume) / len(ordered)
         label += sizes.coarse(views[View.LABEL].volume) / len(ordered)
         for view in View:
@@ -251,7 +294,7 @@ def _with_rows(index: Index, progress: Progress) -> Index:
     count = len(index.records)
     with (index.folder / "rows.f32").open("wb") as file:
         for number in progress.track(range(count), total=count, what="indexing training scans"):
-            row, image, label = index.row(index.views(number))
+            row, image, label = index.row(index.views(number), index.grain(number))
             row.packed().tofile(file)
             image_poses.append(image)
             label_poses.append(label)

@@ -17,10 +17,11 @@ import numpy as np
 import torch
 
 from anonsynth.audits.closer import Aspect, look_closer
+from anonsynth.audits.grain import grain_of
 from anonsynth.audits.index import Index
 from anonsynth.audits.pose import IDENTITY, Pose
 from anonsynth.audits.probe import Probe, probe
-from anonsynth.audits.ranking import Candidate, propose, rank
+from anonsynth.audits.ranking import Candidate, propose, propose_in_place, rank
 from anonsynth.audits.regions import RegionNeighbours, nearest_regions
 from anonsynth.audits.views import View, ViewVolume, make_views
 from anonsynth.cohort.model import ScanRecord
@@ -32,8 +33,11 @@ __all__ = ["NEIGHBOURS", "Match", "Matches", "Query", "cohort_queries", "compare
 NEIGHBOURS = 6
 CANDIDATES = NEIGHBOURS + 2
 OTHERS = 4
+SAME_GRAIN = 2
 BLOCK = 8
 SMALLEST_DISTANCE = 1e-6
+WHOLE = (Aspect.REGION, Aspect.LEARNED)
+"""Aspects in which a query is compared with all training scans, not with candidates."""
 JOINED = (Aspect.INTENSITY, Aspect.CONTRAST, Aspect.EDGES, Aspect.PARTS)
 
 
@@ -137,12 +141,13 @@ def _one_thread() -> Iterator[None]:
 
 
 def _compare_block(queries: Sequence[Query], index: Index, patients: int) -> list[Matches]:
-    views, probes = [], []
+    views, probes, grains = [], [], []
     for query in queries:
         scan = query.load()
         views.append(make_views(scan, index.grid.views))
-        probes.append(probe(scan, index.grid.views))
-    rankings = rank(views, index)
+        grains.append(grain_of(scan.image))
+        probes.append(probe(scan, grains[-1], index.grid.views))
+    rankings = rank(views, grains, index)
     parts = [index.grid.regions(view[View.INTENSITY].volume) for view in views]
     present = [view[View.INTENSITY].present for view in views]
     bodies = [index.grid.regions(view[View.GROUND].volume[:1])[0] for view in views]
@@ -151,28 +156,18 @@ def _compare_block(queries: Sequence[Query], index: Index, patients: int) -> lis
     results = []
     for query, view, voxels, ranking, region in zip(queries, views, probes, rankings, regions, strict=True):
         proposed = [
+            *propose_in_place(ranking.grain, index, SAME_GRAIN, kept=True),
             *propose(ranking, index, View.EDGES, patients),
             *propose(ranking, index, View.INTENSITY, OTHERS),
-            *_in_place(region, index, OTHERS),
+            *propose_in_place(-region.together, index, OTHERS),
         ]
         images = _closest(view, voxels, proposed, index, "image", patients)
         labels = _closest(view, voxels, propose(ranking, index, View.LABEL, patients), index, "label", patients)
         found = {**images, **labels}
         found[Aspect.REGION] = _by_region(region, index, names) if view[View.INTENSITY].present.any() else ()
+        found[Aspect.LEARNED] = _by_point(view[View.INTENSITY], index, images[Aspect.INTENSITY])
         results.append(Matches(query.scan, query.patient, found, region, names))
     return results
-
-
-def _in_place(regions: RegionNeighbours, index: Index, patients: int) -> list[Candidate]:
-    """Return the best scan of each of the patients who are near in all regions together, as they lie."""
-    best: dict[str, Candidate] = {}
-    way = regions.together.argmin(0)
-    for position in np.argsort(regions.together.min(0), kind="stable"):
-        start = Pose(IDENTITY.matrix, IDENTITY.offset, mirrored=bool(way[position]))
-        best.setdefault(index.records[position].patient, Candidate(int(position), start))
-        if len(best) == patients:
-            break
-    return list(best.values())
 
 
 def _closest(
@@ -187,7 +182,7 @@ def _closest(
     for candidate in proposed:
         candidates.setdefault((candidate.position, candidate.start.mirrored), candidate)
     looked = look_closer(views, voxels, list(candidates.values()), index, domain, keep)
-    found: dict[Aspect, list[Match]] = {a: [] for a in Aspect if a.domain == domain and a is not Aspect.REGION}
+    found: dict[Aspect, list[Match]] = {a: [] for a in Aspect if a.domain == domain and a not in WHOLE}
     for candidate, pose, similarities in looked:
         position = candidate.position
         record = index.records[position]
@@ -228,6 +223,21 @@ def _by_region(regions: RegionNeighbours, index: Index, names: Sequence[str]) ->
     own = [number for number, record in enumerate(index.records) if record.patient == patient]
     scan = index.records[min(own, key=lambda number: regions.together[:, number].min())].scan
     return (Match(scan, patient, float(regions.distance[window, 0])),)
+
+
+def _by_point(view: ViewVolume, index: Index, images: Sequence[Match]) -> tuple[Match, ...]:
+    """Return the patients whose points are nearest to the query's; they lie on it as their images were found to."""
+    if index.learned is None or not view.present.any():
+        return ()
+    distances = 1 - index.learned.own @ index.learned.points(view.volume[None])[0]
+    seen = np.asarray(index.present[View.INTENSITY].any(axis=1), bool)
+    poses = {match.scan: match.pose for match in images}
+    matches = [
+        Match(record.scan, record.patient, max(float(distance), SMALLEST_DISTANCE), poses.get(record.scan, IDENTITY))
+        for record, distance, present in zip(index.records, distances, seen, strict=True)
+        if present
+    ]
+    return _one_a_patient(matches)[:CANDIDATES]
 
 
 def _one_a_patient(matches: list[Match]) -> tuple[Match, ...]:

@@ -2,7 +2,8 @@
 
 A query is laid on the cohort's mean as it is and mirrored, moved by up to one voxel along each axis, and compared with
 every row of the index: by edges (within the overlap of the fields of view, since a moved copy has lost its rim), by
-intensities and by label maps, each for itself. The ranking only proposes; what counts is computed after alignment.
+intensities and by label maps, each for itself; and in its own place, as it is and mirrored, by the grain of single
+voxels. The ranking only proposes; what counts is computed after alignment.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ import numpy.typing as npt
 import torch
 
 from anonsynth.audits.canonical import between, mirror_pose
+from anonsynth.audits.grain import Grain
 from anonsynth.audits.index import Block, Index, Row
-from anonsynth.audits.pose import Pose
+from anonsynth.audits.pose import IDENTITY, Pose
 from anonsynth.audits.views import View, ViewVolume, mirrored
 from anonsynth.cohort.geometry import FloatVolume
 
-__all__ = ["Candidate", "Ranking", "propose", "rank"]
+__all__ = ["Candidate", "Ranking", "propose", "propose_in_place", "rank"]
 
 SHIFTS = tuple(product((0, -1, 1), repeat=3))
 LEAST_SEEN = 0.25
@@ -38,6 +40,7 @@ class _Variants:
     seen: torch.Tensor
     intensity: torch.Tensor
     label: torch.Tensor
+    grain: Matrix
     poses: tuple[tuple[Pose, Pose, bool], ...]
 
 
@@ -49,28 +52,38 @@ class Ranking:
         similarity: Per view (N,) float32.
         variant: Per view (N,) number of the position.
         poses: (how the image template lies, how the label template lies, whether the query is mirrored) per position.
+        grain: (2, N) the same grain in the same place, the query as it is and mirrored; -inf without a shared modality.
     """
 
     similarity: Mapping[View, Matrix]
     variant: Mapping[View, npt.NDArray[np.int64]]
     poses: tuple[tuple[Pose, Pose, bool], ...]
+    grain: Matrix
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A training scan to be compared with a query, and the pose to start from."""
+    """A training scan to be compared with a query, and the pose to start from.
+
+    Attributes:
+        position: Its number in the index.
+        start: The pose.
+        kept: Compare it in every aspect, however little its image resembles the query's as a whole.
+    """
 
     position: int
     start: Pose
+    kept: bool = False
 
 
-def rank(queries: Sequence[Mapping[View, ViewVolume]], index: Index) -> tuple[Ranking, ...]:
-    """Rank all training scans for some queries, reading the index once."""
-    variants = [_variants(query, index) for query in queries]
+def rank(queries: Sequence[Mapping[View, ViewVolume]], grains: Sequence[Grain], index: Index) -> tuple[Ranking, ...]:
+    """Rank all training scans for some queries, given as views and as (C, X, Y, Z) grain, reading the index once."""
+    variants = [_variants(query, grain, index) for query, grain in zip(queries, grains, strict=True)]
     kinds = (View.EDGES, View.INTENSITY, View.LABEL)
     count = len(index.records)
     similarity = [{view: np.full(count, -1, np.float32) for view in kinds} for _ in queries]
     best = [{view: np.zeros(count, np.int64) for view in kinds} for _ in queries]
+    kinship = [np.zeros((2, count), np.float32) for _ in queries]
     for block in index.blocks():
         here = slice(block.first, block.first + len(block.edges))
         for number, variant in enumerate(variants):
@@ -78,10 +91,13 @@ def rank(queries: Sequence[Mapping[View, ViewVolume]], index: Index) -> tuple[Ra
                 top, which = values.max(0)
                 similarity[number][view][here] = top.numpy()
                 best[number][view][here] = which.numpy()
+            shared = index.present[View.INTENSITY][here] & queries[number][View.INTENSITY].present
+            kinship[number][:, here] = _kinship(variant.grain, block.grain, shared)
     for number, query in enumerate(queries):
         _mark_missing(similarity[number], query, index)
     return tuple(
-        Ranking(found, which, variant.poses) for found, which, variant in zip(similarity, best, variants, strict=True)
+        Ranking(found, which, variant.poses, kin)
+        for found, which, variant, kin in zip(similarity, best, variants, kinship, strict=True)
     )
 
 
@@ -98,6 +114,30 @@ def propose(ranking: Ranking, index: Index, view: View, patients: int) -> tuple[
     return tuple(Candidate(position, _start(ranking, index, view, position)) for position in best.values())
 
 
+def propose_in_place(
+    alike: npt.NDArray[np.floating], index: Index, patients: int, *, kept: bool = False
+) -> tuple[Candidate, ...]:
+    """Return the best scan of each of the patients who are most alike in the query's own place, best first.
+
+    Args:
+        alike: (2, N) larger is more alike, the query as it is and mirrored; -inf where nothing is known.
+        index: The training scans.
+        patients: How many.
+        kept: As in `Candidate`.
+    """
+    best: dict[str, Candidate] = {}
+    way = alike.argmax(0)
+    top = alike.max(0)
+    for position in np.argsort(-top, kind="stable"):
+        if np.isneginf(top[position]):
+            break
+        start = Pose(IDENTITY.matrix, IDENTITY.offset, mirrored=bool(way[position]))
+        best.setdefault(index.records[position].patient, Candidate(int(position), start, kept))
+        if len(best) == patients:
+            break
+    return tuple(best.values())
+
+
 def _start(ranking: Ranking, index: Index, view: View, position: int) -> Pose:
     image, label, flipped = ranking.poses[ranking.variant[view][position]]
     pose = (
@@ -108,13 +148,13 @@ def _start(ranking: Ranking, index: Index, view: View, position: int) -> Pose:
     return mirror_pose(pose) if flipped else pose
 
 
-def _variants(query: Mapping[View, ViewVolume], index: Index) -> _Variants:
+def _variants(query: Mapping[View, ViewVolume], grain: Grain, index: Index) -> _Variants:
     rows: list[Row] = []
     poses: list[tuple[Pose, Pose, bool]] = []
     step = np.array(index.grid.resampler.spacing)
     for flipped in (False, True):
         views = {v: ViewVolume(mirrored(q.volume, v), q.present) for v, q in query.items()} if flipped else query
-        row, image, label = index.row(views)
+        row, image, label = index.row(views, grain[:, ::-1] if flipped else grain)
         rows.append(row)
         poses += [(_moved(image, step * shift), _moved(label, step * shift), flipped) for shift in SHIFTS]
     edges = np.stack([moved for row in rows for moved in _shifted(row.edges)])
@@ -124,6 +164,7 @@ def _variants(query: Mapping[View, ViewVolume], index: Index) -> _Variants:
         seen=_flat(np.stack([moved for row in rows for moved in _shifted(row.seen)])),
         intensity=_flat(np.stack([moved for row in rows for moved in _shifted(row.intensity)])),
         label=_flat(np.stack([moved for row in rows for moved in _shifted(row.label)])),
+        grain=np.stack([row.grain for row in rows]),
         poses=tuple(poses),
     )
 
@@ -137,6 +178,15 @@ def _similarities(query: _Variants, block: Block) -> Mapping[View, torch.Tensor]
         View.INTENSITY: query.intensity @ torch.from_numpy(block.intensity).T,
         View.LABEL: query.label @ torch.from_numpy(block.label).T,
     }
+
+
+def _kinship(query: Matrix, block: Matrix, shared: npt.NDArray[np.bool_]) -> Matrix:
+    """Return (2, n) mean absolute correlations of the grain in both positions of a query (2, C, places)."""
+    rows = block.reshape(len(block), query.shape[1], -1)
+    each = np.abs(np.einsum("kcv,ncv->cnk", query, rows, optimize=True)) * shared.T[:, :, None]
+    count = shared.sum(1)
+    mean: Matrix = np.where(count > 0, each.sum(0).T / np.maximum(count, 1), -np.inf).astype(np.float32)
+    return mean
 
 
 def _mark_missing(similarity: Mapping[View, Matrix], query: Mapping[View, ViewVolume], index: Index) -> None:

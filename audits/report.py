@@ -32,9 +32,12 @@ TITLES = {
     Aspect.INTENSITY: "Images: intensities",
     Aspect.CONTRAST: "Images: whatever the contrast, voxel by voxel",
     Aspect.EDGES: "Images: edges",
+    Aspect.GRAIN: "Images: the grain of single voxels",
     Aspect.PARTS: "Images: part by part, each moved on its own",
     Aspect.TOGETHER: "Images: all of these together",
+    Aspect.SPOT: "Images: the grain of one part",
     Aspect.REGION: "Images: the region that is nearest",
+    Aspect.LEARNED: "Images: in the eyes of a network that learned to know scans again",
     Aspect.LABEL: "Label maps",
 }
 

@@ -9,7 +9,7 @@ pairs: the larger of the two p-values counts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -108,19 +108,27 @@ def one_scan_per_patient(queries: Sequence[Looked], seed: int, name: str) -> tup
     return tuple(own[int(rng.integers(len(own)))] for own in scans.values())
 
 
-def make_null(holdout: Sequence[Matches], training: Sequence[Matches], crossed: Sequence[Matches] = ()) -> Null:
+def make_null(
+    holdout: Sequence[Matches],
+    training: Sequence[Matches],
+    crossed: Sequence[Matches] = (),
+    students: Collection[str] = (),
+) -> Null:
     """Collect the null.
 
     Args:
         holdout: What one scan of each holdout patient resembles.
         training: What one scan of each of some training patients resembles; their own scans do not count.
         crossed: What some generated scans resemble among the holdout patients; may be left out.
+        students: Training patients that the network learned from; what it sees in them says nothing of others.
     """
     shared = [all(_nearest_distance(m, aspect) < SAME_SCAN for aspect in SAME_IMAGE) for m in holdout]
     kept = [m for m, twice in zip(holdout, shared, strict=True) if not twice]
     specific = all(_nearest_distance(m, Aspect.LABEL) >= SAME_SCAN for m in kept)
     usual = usual_of([*kept, *training], without_own=True)
     values, others = statistics_of(kept, usual), statistics_of(training, usual, without_own=True)
+    unseen = np.array([match.patient not in students for match in training], bool)
+    others = {**others, Aspect.LEARNED: np.where(unseen, others[Aspect.LEARNED], np.nan)}
     beside = statistics_of(crossed, usual_of(crossed, beside=usual))
     return Null(values, others, beside, sum(shared), specific, usual)
 

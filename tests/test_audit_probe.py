@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from conftest import make_tiny_cohort
 
+from anonsynth.audits.grain import grain_of
 from anonsynth.audits.likeness import dependences
-from anonsynth.audits.pose import IDENTITY, Pose
-from anonsynth.audits.probe import probe, read_at
+from anonsynth.audits.pose import IDENTITY
+from anonsynth.audits.probe import Probe, mirrored_in_place, places_at, probe
 from anonsynth.audits.views import ViewGrid
 from anonsynth.cohort.store import Cohort, Scan
 
@@ -31,22 +32,34 @@ def _with_air(scan: Scan) -> Scan:
     return replace(scan, image=np.where(scan.image == 0, noise, scan.image))
 
 
+def _probe(scan: Scan, grid: ViewGrid) -> Probe:
+    return probe(scan, grain_of(scan.image), grid)
+
+
 def test_an_unmoved_scan_is_read_as_it_is_and_mirrored(cohort: Cohort, grid: ViewGrid) -> None:
     scan = cohort.load(cohort.records[0])
-    voxels = probe(scan, grid)
-    values, seen = read_at(scan, voxels.positions, IDENTITY, grid)
-    np.testing.assert_array_equal(values, voxels.values)
-    assert seen.all()
+    voxels = _probe(scan, grid)
+    at = places_at(scan, voxels.positions, IDENTITY, grid)
+    np.testing.assert_array_equal(scan.image[:, *at.voxels], voxels.values)
+    np.testing.assert_array_equal(grain_of(scan.image)[:, *at.voxels], voxels.grain)
+    assert at.seen.all()
+
+
+@pytest.mark.parametrize("axis", [32, 5])
+def test_a_scan_mirrored_on_its_grid_is_read_so_however_far_the_views_reach(cohort: Cohort, axis: int) -> None:
+    grid = ViewGrid(cohort.grid.shape, cohort.grid.spacing, (1, 2), axis)
+    scan = cohort.load(cohort.records[0])
     other = replace(scan, image=np.ascontiguousarray(scan.image[:, ::-1]))
-    mirrored, _ = read_at(other, voxels.positions, Pose(np.eye(3), np.zeros(3), mirrored=True), grid)
-    np.testing.assert_array_equal(mirrored, voxels.values)
+    voxels = _probe(scan, grid)
+    at = places_at(other, voxels.positions, mirrored_in_place(grid), grid)
+    np.testing.assert_array_equal(other.image[:, *at.voxels], voxels.values)
 
 
 def test_noisy_air_makes_a_candidate_like_nobody_in_particular(cohort: Cohort, grid: ViewGrid) -> None:
     query, candidate = _with_air(cohort.load(cohort.records[0])), cohort.load(cohort.records[4])
-    voxels = probe(query, grid)
-    likeness = [
-        dependences(voxels.values, *read_at(one, voxels.positions, IDENTITY, grid), voxels.present)
-        for one in (candidate, _with_air(candidate))
-    ]
+    voxels = _probe(query, grid)
+    likeness = []
+    for one in (candidate, _with_air(candidate)):
+        at = places_at(one, voxels.positions, IDENTITY, grid)
+        likeness.append(dependences(voxels.values, one.image[:, *at.voxels], at.seen, voxels.present))
     np.testing.assert_allclose(likeness[0], likeness[1], atol=0.03)
