@@ -1,4 +1,4 @@
-"""The grain of a scan: by how much each voxel differs from those around it.
+"""The grain of a scan: by how much each voxel differs from those next to it.
 
 Anatomy that two people share is smooth on the scale of single voxels; vessels, folds, noise and whatever a scanner adds
 are not, and nobody shares them. The grain of a copy is therefore that of its original, wherever no other image lies on
@@ -17,8 +17,6 @@ from anonsynth.cohort.geometry import FloatVolume
 
 __all__ = ["BOXES", "Grain", "cells_of", "grain_of", "grain_places", "kinships"]
 
-REACH = 2
-"""Voxels to the neighbours that a voxel is compared with: those next to it would ask for a pose without any error."""
 FULL = 127
 PLACES = 8192
 LEAST_OVERLAP = 0.25
@@ -95,10 +93,9 @@ def _sums(cells: npt.NDArray[np.int64], values: npt.NDArray[np.float64]) -> npt.
 def _of_channel(channel: FloatVolume) -> Grain:
     apart = np.zeros_like(channel)
     for axis in range(3):
-        if channel.shape[axis] > 2 * REACH:
+        if channel.shape[axis] > 2:
             lines, result = np.moveaxis(channel, axis, 0), np.moveaxis(apart, axis, 0)
-            middle = lines[REACH:-REACH]
-            result[REACH:-REACH] += 2 * middle - lines[: -2 * REACH] - lines[2 * REACH :]
+            result[1:-1] += 2 * lines[1:-1] - lines[:-2] - lines[2:]
     inside = channel != 0
     usual = float(np.abs(apart[inside]).mean(dtype=np.float64)) if inside.any() else 0.0
     if usual == 0:

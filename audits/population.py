@@ -11,7 +11,7 @@ Zone: private. Scans are read one at a time; only points, and the rows of the ho
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,7 +28,19 @@ from anonsynth.cohort.store import Scan
 from anonsynth.progress import Progress
 from anonsynth.seeds import stream
 
-__all__ = ["Part", "Population", "Views", "build_population", "common_modalities"]
+__all__ = [
+    "Acquired",
+    "Named",
+    "Part",
+    "Population",
+    "Reader",
+    "Side",
+    "Views",
+    "assembled",
+    "build_population",
+    "common_modalities",
+    "read_patients",
+]
 
 COMPONENTS = 64
 FITTED_ON = 600
@@ -100,8 +112,14 @@ class _Basis:
 
 
 @dataclass(frozen=True, slots=True)
-class _Reader:
-    """Reads what is needed of a scan: its row, in the compared modalities."""
+class Reader:
+    """Reads what is needed of a scan: its row, in the compared modalities.
+
+    Attributes:
+        index: The training scans; a row is what it would hold of the scan.
+        channels: The compared modalities.
+        seed: Of the second acquisitions, and of the patients that components are fitted on.
+    """
 
     index: Index
     channels: tuple[int, ...]
@@ -184,27 +202,85 @@ def build_population(
     unseen, made = ([q for q in side if q.scan in own] for side, own in zip((holdout, generated), fit[1:], strict=True))
     if not modalities or min(len(positions), len(unseen), len(made)) < 2:
         return None
-    reader = _Reader(index, tuple(names.index(name) for name in modalities), seed)
+    reader = Reader(index, tuple(names.index(name) for name in modalities), seed)
     labels = tuple(entry for entry in index.cohort.info.labels)
     values = tuple(entry.value for entry in labels)
-    of_unseen = _read(reader, unseen, values, progress, "points: holdout patients")
-    of_drawn = _read(reader, [q for q in drawn if q.scan in fit[0]], values, progress, "points: training patients")
+    of_unseen = read_patients(reader, unseen, values, progress, "points: holdout patients")
+    of_drawn = read_patients(
+        reader, [q for q in drawn if q.scan in fit[0]], values, progress, "points: training patients"
+    )
+    people = [index.records[int(position)].patient for position in positions]
+    return assembled(
+        reader,
+        Side(tuple(people), reader.indexed(positions)),
+        Side(tuple(query.patient for query in unseen), of_unseen.rows),
+        (of_drawn, of_unseen),
+        _made(reader, made, values, progress),
+        Named(modalities, tuple(entry.name for entry in labels)),
+        left_out=len({r.patient for r in index.records})
+        - len(people)
+        + len(holdout)
+        + len(generated)
+        - len(unseen)
+        - len(made),
+    )
 
-    whole = _basis(_some(reader.indexed(positions), of_unseen.rows, seed))
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """Training or holdout patients, one scan each.
+
+    Attributes:
+        patients: (n,) pseudonyms.
+        rows: (n, numbers).
+    """
+
+    patients: tuple[str, ...]
+    rows: Rows
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """What was compared: names of the modalities and of the labels."""
+
+    modalities: tuple[str, ...]
+    labels: tuple[str, ...]
+
+
+def assembled(
+    reader: Reader,
+    train: Side,
+    holdout: Side,
+    acquired: tuple[Acquired, Acquired],
+    made: Iterable[tuple[Rows, Sequence[float]]],
+    named: Named,
+    left_out: int,
+) -> Population:
+    """Turn rows into points.
+
+    Args:
+        reader: Knows how rows are halved.
+        train: All training patients.
+        holdout: All holdout patients.
+        acquired: Both acquisitions of some training patients, and of all holdout patients.
+        made: Row (1, numbers) and label volumes of each generated scan.
+        named: What was compared.
+        left_out: Scans that lack one of the modalities.
+    """
+    of_drawn, of_unseen = acquired
+    seed = reader.seed
+    whole = _basis(_some(train.rows, holdout.rows, seed))
     halves = [
-        _basis(np.concatenate([reader.half(of.pick(again=again), front=front) for of in (of_drawn, of_unseen)]))
+        _basis(np.concatenate([reader.half(of.pick(again=again), front=front) for of in acquired]))
         for front, again in ((True, False), (False, True))
     ]
     points: list[list[FloatMatrix]] = [[], [], []]
     volumes = []
-    for number, query in enumerate(made):
-        scan = query.load()
-        row = reader.row(scan)[None]
+    for row, own in made:
         points[0].append(whole.points(row))
         points[1].append(halves[0].points(reader.half(row, front=True)))
         points[2].append(halves[1].points(reader.half(row, front=False)))
-        volumes.append(_volumes(scan, values))
-        progress.step("points: generated scans", number + 1, len(made))
+        volumes.append(own)
     full, front, back = (np.concatenate(rows) for rows in points)
     first = Part(
         halves[0].points(reader.half(of_drawn.rows, front=True)),
@@ -216,30 +292,34 @@ def build_population(
         halves[1].points(reader.half(of_unseen.again, front=False)),
         back,
     )
-    people = [index.records[int(position)].patient for position in positions]
     return Population(
-        Part(whole.points(reader.indexed(positions)), whole.points(of_unseen.rows), full),
-        tuple(people),
-        tuple(query.patient for query in unseen),
-        modalities,
-        left_out=len({r.patient for r in index.records})
-        - len(people)
-        + len(holdout)
-        + len(generated)
-        - len(unseen)
-        - len(made),
+        Part(whole.points(train.rows), whole.points(holdout.rows), full),
+        train.patients,
+        holdout.patients,
+        named.modalities,
+        left_out,
         views=Views(
             first,
             second,
             Part(whole.points(of_drawn.again), whole.points(of_unseen.again), full),
-            Part(of_drawn.volumes, of_unseen.volumes, np.array(volumes, np.float64).reshape(len(made), -1)),
-            tuple(entry.name for entry in labels),
+            Part(of_drawn.volumes, of_unseen.volumes, np.array(volumes, np.float64).reshape(len(full), -1)),
+            named.labels,
         ),
     )
 
 
+def _made(
+    reader: Reader, made: Sequence[Query], values: Sequence[int], progress: Progress
+) -> Iterator[tuple[Rows, Sequence[float]]]:
+    """Read generated scans one at a time."""
+    for number, query in enumerate(made):
+        scan = query.load()
+        yield reader.row(scan)[None], _volumes(scan, values)
+        progress.step("points: generated scans", number + 1, len(made))
+
+
 @dataclass(frozen=True, slots=True)
-class _Patients:
+class Acquired:
     """Rows of some patients' scans and of their second acquisitions, (n, numbers), and their label volumes (n, L)."""
 
     rows: Rows
@@ -247,10 +327,14 @@ class _Patients:
     volumes: FloatMatrix
 
     def pick(self, *, again: bool) -> Rows:
+        """Return the first or the second acquisitions."""
         return self.again if again else self.rows
 
 
-def _read(reader: _Reader, queries: Sequence[Query], values: Sequence[int], progress: Progress, what: str) -> _Patients:
+def read_patients(
+    reader: Reader, queries: Sequence[Query], values: Sequence[int], progress: Progress, what: str
+) -> Acquired:
+    """Read both acquisitions of some patients, and their label volumes."""
     rows, again, volumes = [], [], []
     for number, query in enumerate(queries):
         scan = query.load()
@@ -260,7 +344,7 @@ def _read(reader: _Reader, queries: Sequence[Query], values: Sequence[int], prog
         progress.step(what, number + 1, len(queries))
     width = len(reader.channels) * int(np.prod(reader.index.grid.shape))
     shape = (len(queries), width)
-    return _Patients(
+    return Acquired(
         np.array(rows, np.float32).reshape(shape),
         np.array(again, np.float32).reshape(shape),
         np.array(volumes, np.float64).reshape(len(queries), len(values)),

@@ -1,16 +1,14 @@
 """How likely the audit would see a copy of each kind, next to simpler ways of looking, and how often it cries wolf.
 
-    python benchmarks/audit_power.py SYNTHETIC --cohort COHORT [--copies 40] [--curves 10] [--draws 200] [--seed 0]
+    python benchmarks/audit_power.py SYNTHETIC --cohort COHORT [--copies 40] [--curves 10] [--seed 0]
 
 1. Power: copies of training scans of every kind are planted in front of generated scans, one a patient; the share with
    p ≤ 0.01 is the true positive rate there. The same for the nearest neighbour by voxels, by structural similarity (of
    the twenty nearest by voxels) and by the distance to the closest record over that to the second closest; all of them
    calibrated on the same holdout by the same tail, and all on whole images. They do not look at label maps.
 2. False alarms: holdout and left-out training patients with p ≤ 0.01, each judged by a null without it.
-3. No leak: patients are drawn anew as training, holdout and "generated", as often as --draws says; how often is
-   anything flagged at q = 0.05, and are the p-values uniform (Kolmogorov-Smirnov against values that are too small).
 
-Intervals are Clopper-Pearson's, 95 %.
+How often cohorts without a leak fail is for `audit_no_leak.py`. Intervals are Clopper-Pearson's, 95 %.
 """
 
 from __future__ import annotations
@@ -24,15 +22,15 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 from skimage.metrics import structural_similarity
 
-from anonsynth.audits.calibration import calibrate, exact_interval, q_values
+from anonsynth.audits.calibration import calibrate, exact_interval
 from anonsynth.audits.controls import plant
 from anonsynth.audits.crossed import beside_holdout
+from anonsynth.audits.embedding import learn
 from anonsynth.audits.index import Index, build_index
 from anonsynth.audits.loading import AuditSettings, Sides, find_sources, open_sides
-from anonsynth.audits.nearest import Matches, cohort_queries, compare, restricted
+from anonsynth.audits.nearest import Matches, cohort_queries, compare
 from anonsynth.audits.nearness import usual_of
 from anonsynth.audits.planted import KINDS, Kind
 from anonsynth.audits.scoring import Null, make_null, one_scan_per_patient, score
@@ -41,12 +39,10 @@ from anonsynth.cohort.model import Split
 from anonsynth.cohort.store import Scan
 from anonsynth.policies.model import AuditRules
 from anonsynth.progress import Progress
-from anonsynth.seeds import stream
 
 LEVEL = 0.01
 SSIM_AMONG = 20
 FloatVector = npt.NDArray[np.float64]
-Positions = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +83,7 @@ def main() -> int:
         sides = open_sides(settings, find_sources(settings, AuditRules()), Path(scratch), progress)
         grid = _grid(sides)
         index = build_index(sides.reference, sides.reference.of(Split.TRAIN), grid, Path(scratch) / "index", progress)
-        _power(sides, index, options, progress)
-        if options.draws:
-            _no_leak(sides, grid, Path(scratch) / "all", options, progress)
+        _power(sides, learn(index, options.seed, progress), options, progress)
     print(f"{time.perf_counter() - start:.0f} s for all of it")
     return 0
 
@@ -100,7 +94,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--cohort", type=Path, required=True)
     parser.add_argument("--copies", type=int, default=40, help="planted copies of each kind, one a patient")
     parser.add_argument("--curves", type=int, default=10, help="planted copies at each further strength; 0 for none")
-    parser.add_argument("--draws", type=int, default=200, help="draws without a leak; 0 for none")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
 
@@ -117,7 +110,7 @@ def _power(sides: Sides, index: Index, options: argparse.Namespace, progress: Pr
     training = compare(drawn, index, progress, "training patients")
     holdout = compare(held, index, progress, "holdout patients")
     backgrounds = cohort_queries(sides.synthetic, sides.synthetic.records)
-    null = make_null(holdout, training, beside_holdout(backgrounds, index, options.seed, progress))
+    null = make_null(holdout, training, beside_holdout(backgrounds, index, options.seed, progress), index.students)
     usual = usual_of(compare(backgrounds, index, progress, "generated scans"), beside=null.usual)
     simple = _simple(index)
     simple_null = [simple.statistics(query.load()) for query in held]
@@ -172,40 +165,6 @@ def _alarm_row(name: str, p: FloatVector, count: int) -> None:
     found = int((p <= LEVEL).sum())
     bounds = exact_interval(found, count, 0.95)
     print(f"{name}\t{count}\t{found / count:.3f}\t{bounds.low:.3f} to {bounds.high:.3f}")
-
-
-def _no_leak(sides: Sides, grid: ViewGrid, folder: Path, options: argparse.Namespace, progress: Progress) -> None:
-    """Draw training, holdout and "generated" patients from all of them, again and again."""
-    cohort = sides.reference
-    index = build_index(cohort, cohort.records, grid, folder, progress)
-    everyone = one_scan_per_patient(cohort_queries(cohort, cohort.records), options.seed, "draws")
-    looked = compare(everyone, index, progress, "all against all", patients=24)
-    rng = stream(options.seed, "benchmark", "draws")
-    sizes = [round(share * len(looked)) for share in (0.6, 0.2)]
-    all_p, flagged = [], 0
-    for _ in range(options.draws):
-        order = rng.permutation(len(looked))
-        p = _draw(looked, *np.split(order, np.cumsum(sizes)))
-        flagged += bool((q_values(p) <= 0.05).any())
-        all_p.append(p)
-    bounds = exact_interval(flagged, options.draws, 0.95)
-    print(f"draws without a leak that flag anything\t{options.draws}\t{flagged / options.draws:.3f}\t", end="")
-    print(f"{bounds.low:.3f} to {bounds.high:.3f}")
-    p = np.concatenate(all_p)
-    shares = ", ".join(f"{np.mean(p <= level):.4f} at {level:g}" for level in (0.5, 0.2, 0.1, 0.05, 0.01, 0.001))
-    print(f"share of p-values at or below a level\t{len(p)}\t{shares}")
-    # Draws share patients, so one p-value of each draw is tested.
-    first = [draw[0] for draw in all_p]
-    print(f"p-values too small (Kolmogorov-Smirnov, one of each draw)\t{len(first)}\tp = ", end="")
-    print(f"{stats.kstest(first, 'uniform', alternative='greater').pvalue:.3f}")
-
-
-def _draw(looked: Sequence[Matches], train: Positions, holdout: Positions, generated: Positions) -> FloatVector:
-    among = {looked[i].patient for i in train}
-    restricted = {i: restricted(looked[i], among) for i in (*train, *holdout, *generated)}
-    null = make_null([restricted[i] for i in holdout], [restricted[i] for i in train])
-    made = [restricted[i] for i in generated]
-    return score(made, null, usual_of(made, beside=null.usual)).combined
 
 
 if __name__ == "__main__":

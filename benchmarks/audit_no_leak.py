@@ -1,0 +1,209 @@
+"""How often the audit fails a cohort that leaks nothing, and whether its p-values are uniform.
+
+    python benchmarks/audit_no_leak.py --cohort COHORT [--draws 200] [--plot FILE.png] [--seed 0]
+
+Patients are drawn anew as training (three fifths), holdout (a fifth) and "generated" (a fifth: one scan of each), as
+often as --draws says. Nobody can have been copied, so that every `fail` is a false one. Printed are
+
+1. how often a scan is flagged at q = 0.05, how often each further question fails, and how often anything does;
+2. the share of p-values at or below some levels, and whether they are too small (Kolmogorov-Smirnov of one p-value of
+   each draw, since the others of a draw share its null and all draws share patients);
+3. with --plot, the p-values in order beside those of a uniform distribution.
+
+What is left out: the network's aspect, which would have to learn anew in every draw, and generated scans beside the
+holdout, which can only make the p-values larger. The scans are laid on the mean of everybody, not of the draw's
+training patients alone. Intervals are Clopper-Pearson's, 95 %; draws share patients, so that the true ones are wider.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from scipy import stats
+
+from anonsynth.audits.calibration import exact_interval, q_values
+from anonsynth.audits.finding import Verdict
+from anonsynth.audits.index import Index, build_index
+from anonsynth.audits.linkage import linkage
+from anonsynth.audits.membership import membership
+from anonsynth.audits.nearest import Matches, Query, cohort_queries, compare, restricted
+from anonsynth.audits.nearness import usual_of
+from anonsynth.audits.population import (
+    Acquired,
+    Named,
+    Population,
+    Reader,
+    Side,
+    assembled,
+    common_modalities,
+    read_patients,
+)
+from anonsynth.audits.scoring import make_null, one_scan_per_patient, score
+from anonsynth.audits.set_level import set_level
+from anonsynth.audits.views import ViewGrid
+from anonsynth.cohort.store import Cohort, open_cohort
+from anonsynth.policies.model import AuditRules
+from anonsynth.progress import Progress
+from anonsynth.seeds import stream
+
+LEVEL = 0.05
+SHARES = (0.6, 0.2)
+PATIENTS = 24
+"""Patients to compare each scan with: of them three fifths are training patients in a draw."""
+AMONG = 120
+"""Training patients who are also seen in a second acquisition, as in an audit."""
+FloatVector = npt.NDArray[np.float64]
+Positions = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class People:
+    """One scan of everybody: what it resembles, and what the further questions need of it.
+
+    Attributes:
+        matches: What each of the n scans resembles.
+        complete: (n,) who has the modalities that the further questions compare.
+        reader: Makes rows.
+        acquired: Rows of all n.
+        named: Modalities and labels.
+    """
+
+    matches: tuple[Matches, ...]
+    complete: npt.NDArray[np.bool_]
+    reader: Reader
+    acquired: Acquired
+    named: Named
+
+    def some(self, numbers: Positions) -> Acquired:
+        """Return both acquisitions of some of them."""
+        own = self.acquired
+        return Acquired(own.rows[numbers], own.again[numbers], own.volumes[numbers])
+
+    def side(self, numbers: Positions) -> Side:
+        """Return some of them as a side."""
+        return Side(tuple(self.matches[i].patient for i in numbers), self.acquired.rows[numbers])
+
+
+def main() -> int:
+    """Draw, judge, and print."""
+    options = _options()
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory() as scratch, Progress() as progress:
+        cohort = open_cohort(options.cohort)
+        grid = ViewGrid(cohort.grid.shape, cohort.grid.spacing, tuple(sorted(e.value for e in cohort.info.labels)))
+        index = build_index(cohort, cohort.records, grid, Path(scratch) / "index", progress)
+        everyone = one_scan_per_patient(cohort_queries(cohort, cohort.records), options.seed, "draws")
+        people = _people(cohort, index, everyone, options.seed, progress)
+        rng = stream(options.seed, "benchmark", "draws")
+        counts: Counter[str] = Counter()
+        p_values = []
+        for draw in progress.track(range(options.draws), total=options.draws, what="draws"):
+            parts = np.split(rng.permutation(len(everyone)), np.cumsum([round(s * len(everyone)) for s in SHARES]))
+            train, holdout, made = (np.sort(part) for part in parts)
+            p_values.append(_copies(people.matches, train, holdout, made))
+            failed = {"copies"} if (q_values(p_values[-1]) <= LEVEL).any() else set()
+            failed |= _further(_population(people, train, holdout, made, draw), draw)
+            counts.update(failed | ({"anything"} if failed else set()))
+    _print(counts, p_values)
+    if options.plot:
+        _plot(np.concatenate(p_values), options.plot)
+    print(f"{time.perf_counter() - start:.0f} s for all of it")
+    return 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--cohort", type=Path, required=True)
+    parser.add_argument("--draws", type=int, default=200)
+    parser.add_argument("--plot", type=Path, help="PNG of the p-values beside uniform ones")
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args()
+
+
+def _people(cohort: Cohort, index: Index, everyone: Sequence[Query], seed: int, progress: Progress) -> People:
+    matches = compare(everyone, index, progress, "all against all", patients=PATIENTS)
+    records = {record.scan: record for record in cohort.records}
+    names, (kept,) = common_modalities(cohort.info.modalities, [[records[query.scan] for query in everyone]])
+    complete = np.isin([query.scan for query in everyone], [record.scan for record in kept])
+    reader = Reader(index, tuple(cohort.info.modalities.index(name) for name in names), seed)
+    labels = cohort.info.labels
+    acquired = read_patients(reader, everyone, [entry.value for entry in labels], progress, "points")
+    return People(matches, complete, reader, acquired, Named(names, tuple(entry.name for entry in labels)))
+
+
+def _copies(looked: Sequence[Matches], train: Positions, holdout: Positions, made: Positions) -> FloatVector:
+    among = {looked[i].patient for i in train}
+    own = {i: restricted(looked[i], among) for i in (*train, *holdout, *made)}
+    null = make_null([own[i] for i in holdout], [own[i] for i in train])
+    generated = [own[i] for i in made]
+    return score(generated, null, usual_of(generated, beside=null.usual)).combined
+
+
+def _population(people: People, train: Positions, holdout: Positions, made: Positions, draw: int) -> Population:
+    train, holdout, made = (side[people.complete[side]] for side in (train, holdout, made))
+    scans = people.some(made)
+    drawn = stream(draw, "benchmark", "acquired").permutation(train)[:AMONG]
+    return assembled(
+        people.reader,
+        people.side(train),
+        people.side(holdout),
+        (people.some(np.sort(drawn)), people.some(holdout)),
+        ((row[None], volumes.tolist()) for row, volumes in zip(scans.rows, scans.volumes, strict=True)),
+        people.named,
+        left_out=0,
+    )
+
+
+def _further(population: Population, seed: int) -> set[str]:
+    rules = AuditRules()
+    answers = [finding for ask in (set_level, membership, linkage) for finding in ask(population, rules, seed).findings]
+    return {finding.id for finding in answers if finding.verdict is Verdict.FAIL}
+
+
+def _print(counts: Counter[str], p_values: Sequence[FloatVector]) -> None:
+    draws = len(p_values)
+    print("draws without a leak that fail by\tdraws\trate\tinterval")
+    for name in sorted(counts.keys() | {"copies", "anything"}):
+        bounds = exact_interval(counts[name], draws, 0.95)
+        print(f"{name}\t{draws}\t{counts[name] / draws:.3f}\t{bounds.low:.3f} to {bounds.high:.3f}")
+    p = np.concatenate(p_values)
+    shares = ", ".join(f"{np.mean(p <= level):.4f} at {level:g}" for level in (0.5, 0.2, 0.1, 0.05, 0.01, 0.001))
+    print(f"share of p-values at or below a level\t{len(p)}\t{shares}")
+    low, high = _over_draws(p_values, 0.01)
+    print(f"share at or below 0.01, 95 % bootstrap over draws\t{draws}\t{low:.4f} to {high:.4f}")
+    first = [draw[0] for draw in p_values]
+    test = stats.kstest(first, "uniform", alternative="greater").pvalue
+    print(f"p-values too small (Kolmogorov-Smirnov, one of each draw)\t{draws}\tp = {test:.3f}")
+
+
+def _over_draws(p_values: Sequence[FloatVector], level: float) -> tuple[float, float]:
+    rates = np.array([np.mean(p <= level) for p in p_values])
+    rng = np.random.default_rng(0)
+    means = rates[rng.integers(len(rates), size=(2000, len(rates)))].mean(1)
+    low, high = np.quantile(means, (0.025, 0.975))
+    return float(low), float(high)
+
+
+def _plot(p: FloatVector, path: Path) -> None:
+    figure = Figure(figsize=(4.5, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    uniform = (np.arange(len(p)) + 0.5) / len(p)
+    axes.plot([1 / len(p), 1], [1 / len(p), 1], color="#6b6b6b", label="uniform")
+    axes.plot(uniform, np.sort(p), ".", markersize=3, color="#0072b2", label="p-values, in order")
+    axes.set(xscale="log", yscale="log", xlabel="uniform distribution", ylabel="p-value of a scan that copies nobody")
+    axes.legend(title="below the line: too small")
+    FigureCanvasAgg(figure).print_png(path)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
