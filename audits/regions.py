@@ -95,12 +95,14 @@ def nearest_regions(
         starts = np.flatnonzero(np.diff(codes[here], prepend=-1))
         for chunk in _chunks(windows):
             refs = _patches(rows, windows[chunk])
+            power = refs.square().sum(3)
+            textured = (power.sum(0) > 0).numpy()
             for query, variant in enumerate(variants):
-                logs = _distances(_patches(variant, windows[chunk]), refs, scales[query]).log()
+                logs = _distances(_patches(variant, windows[chunk]), refs, power, scales[query]).log()
                 if block.first == 0:  # one block stands for all: what is usual must be the same for everybody
                     usual[query][:, chunk] = _usual(logs, shared[query])
                 facing = _relative(logs - usual[query][:, chunk, None, None], shared[query])
-                counted = inside[query][chunk, None] & ((refs**2).sum((0, 3)) > 0).numpy()
+                counted = inside[query][chunk, None] & textured
                 found[query].together[:, here] += np.where(counted[:, None], np.log(facing), 0).sum(0)
                 counts[query][here] += counted.sum(0)
                 by_patient = np.minimum.reduceat(facing.min(1), starts, axis=1)
@@ -136,7 +138,8 @@ def parts_distance(
     windows, scale = _windows(grid), _scale(grid.regions(query))
     found = []
     for chunk in _chunks(windows):
-        distance = _distances(_patches(fixed, windows[chunk]), _patches(rows, windows[chunk]), scale)
+        refs = _patches(rows, windows[chunk])
+        distance = _distances(_patches(fixed, windows[chunk]), refs, refs.square().sum(3), scale)
         found.append(distance.min(2).values)
     distances = torch.cat(found, 1).permute(2, 1, 0)
     covered = common[:, 0][:, windows].mean(2) >= COVERED
@@ -198,13 +201,13 @@ def _scale(volume: FloatVolume) -> torch.Tensor:
     return (flat**2).sum(1) / (flat != 0).sum(1).clamp(min=1)
 
 
-def _distances(patches: torch.Tensor, refs: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """Return (C, w, K, N) distances of patches (C, w, K, m) to others (C, w, N, m), all in (0, 2].
+def _distances(patches: torch.Tensor, refs: torch.Tensor, power: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """Return (C, w, K, N) distances of patches (C, w, K, m) to others (C, w, N, m) of `power` (C, w, N), in (0, 2].
 
     It is 1 - correlation where the patch has texture. Where it is flat, as in air, everybody is equally near, and a
     candidate's flat window is near to nobody's texture: a ratio of distances must not come from nothing.
     """
-    own, other = (patches**2).sum(3)[..., None], (refs**2).sum(3)[:, :, None]
+    own, other = patches.square().sum(3)[..., None], power[:, :, None]
     least = (patches.shape[3] * scale)[:, None, None, None]
     norm = (own * torch.maximum(other, DIMMEST * own)).sqrt().clamp(min=1e-20)
     alike = patches @ refs.transpose(2, 3) / norm

@@ -197,11 +197,14 @@ def _in_units(values: FloatVector, others: FloatVector) -> FloatVector:
     """Return how far values lie above the median of others, in mean excesses of those above it.
 
     Where the tail is exponential, as `calibration` explains, that is -log of the tail's probability up to a constant,
-    without the uncertainty of the fit, which is for the calibration to add once.
+    without the uncertainty of the fit, which is for the calibration to add once. The largest of k excesses is then
+    about log(k) + 0.577 of their mean; where it is more, the tail is longer, and that larger scale counts: else one
+    odd pair in one aspect would set for all aspects what standing out means.
     """
     known = others[np.isfinite(others)]
     median = float(np.median(known))
-    excess = float(np.mean(known[known > median] - median)) if (known > median).any() else 0.0
+    above = known[known > median] - median
+    excess = max(float(above.mean()), float(above.max()) / (np.log(above.size) + np.euler_gamma)) if above.size else 0.0
     units: FloatVector = (values - median) / max(excess, SMALLEST_EXCESS)
     return units
 
