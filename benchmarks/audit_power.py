@@ -1,6 +1,7 @@
 """How likely the audit would see a copy of each kind, next to simpler ways of looking, and how often it cries wolf.
 
     python benchmarks/audit_power.py SYNTHETIC --cohort COHORT [--copies 40] [--curves 10] [--seed 0]
+    python benchmarks/audit_power.py SYNTHETIC --train FOLDER --holdout FOLDER ...
 
 1. Power: copies of training scans of every kind are planted in front of generated scans, one a patient; the share with
    p ≤ 0.01 is the true positive rate there. The same for the nearest neighbour by voxels, by structural similarity (of
@@ -79,7 +80,8 @@ def main() -> int:
     options = _options()
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as scratch, Progress() as progress:
-        settings = AuditSettings(options.synthetic, Path(scratch), cohort=options.cohort, seed=options.seed)
+        folders = {name: getattr(options, name) for name in ("cohort", "train", "holdout")}
+        settings = AuditSettings(options.synthetic, Path(scratch), seed=options.seed, **folders)
         sides = open_sides(settings, find_sources(settings, AuditRules()), Path(scratch), progress)
         grid = _grid(sides)
         index = build_index(sides.reference, sides.reference.of(Split.TRAIN), grid, Path(scratch) / "index", progress)
@@ -91,7 +93,9 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("synthetic", type=Path, help="folder of generated scans that are no copies")
-    parser.add_argument("--cohort", type=Path, required=True)
+    parser.add_argument("--cohort", type=Path)
+    parser.add_argument("--train", type=Path, help="folder of training scans, in place of a cohort")
+    parser.add_argument("--holdout", type=Path, help="folder of holdout scans")
     parser.add_argument("--copies", type=int, default=40, help="planted copies of each kind, one a patient")
     parser.add_argument("--curves", type=int, default=10, help="planted copies at each further strength; 0 for none")
     parser.add_argument("--seed", type=int, default=0)
