@@ -55,6 +55,7 @@ HELD, FRESH = 128, 8
 """Scans in memory, and how many of them make room for others before each step."""
 TOGETHER = 32
 """Scans that are read or embedded at once."""
+FEWEST_PATIENTS = 40
 FEWEST = 3
 """With fewer patients there is nothing to learn, and the first weights stay."""
 
@@ -122,8 +123,13 @@ class Network(nn.Module):
 
 
 def learn(index: Index, seed: int, progress: Progress) -> Index:
-    """Let a network learn from half of the training patients, and return the index with every scan's point."""
+    """Let a network learn from half of the training patients, and return the index with every scan's point.
+
+    With fewer than 40 training patients there is no network: what the other half varies by would not be known.
+    """
     names = list(dict.fromkeys(record.patient for record in index.records))
+    if len(names) < FEWEST_PATIENTS:
+        return index
     half = stream(seed, "audit", "embedding", "students").permutation(len(names))[: (len(names) + 1) // 2]
     students = frozenset(names[number] for number in half)
     return _with_points(index, train_embedding(index, students, seed, progress), students)

@@ -27,6 +27,7 @@ SAME_SCAN = 1e-3
 FEWEST_OTHERS = 4
 SMALLEST_EXCESS = 0.02
 """Nobody is singled out by being nearer by less than this: a null may be narrow by chance or by construction."""
+EXCESS_OF_MEDIAN = 0.4
 SAME_IMAGE = (Aspect.INTENSITY, Aspect.EDGES)
 
 
@@ -61,7 +62,7 @@ class Null:
         The training patients only say on which scale each aspect varies; what the largest of them amounts to is for
         the holdout to say, which has never been looked at for it. Aspects that the holdout lacks are left out.
         """
-        units = [_in_units(statistics[aspect], self.others[aspect]) for aspect in self._known()]
+        units = [_in_units(statistics[aspect], self.others[aspect], aspect) for aspect in self._known()]
         return _largest(units, len(next(iter(statistics.values()))))
 
     def evidence_of_others(self) -> FloatVector:
@@ -69,7 +70,9 @@ class Null:
         units = []
         for aspect in self._known():
             own = self.others[aspect]
-            units.append(np.array([_in_units(own[[i]], np.delete(own, i))[0] for i in range(len(own))], np.float64))
+            units.append(
+                np.array([_in_units(own[[i]], np.delete(own, i), aspect)[0] for i in range(len(own))], np.float64)
+            )
         return _largest(units, len(next(iter(self.others.values()))))
 
     def _known(self) -> tuple[Aspect, ...]:
@@ -193,19 +196,22 @@ def flagged_alone(planted: FloatVector, generated: FloatVector, q: float) -> Boo
     return np.array([q_values(np.append(generated, p))[-1] <= q for p in planted], bool)
 
 
-def _in_units(values: FloatVector, others: FloatVector) -> FloatVector:
+def _in_units(values: FloatVector, others: FloatVector, aspect: Aspect) -> FloatVector:
     """Return how far values lie above the median of others, in mean excesses of those above it.
 
     Where the tail is exponential, as `calibration` explains, that is -log of the tail's probability up to a constant,
-    without the uncertainty of the fit, which is for the calibration to add once. The largest of k excesses is then
-    about log(k) + 0.577 of their mean; where it is more, the tail is longer, and that larger scale counts: else one
-    odd pair in one aspect would set for all aspects what standing out means.
+    without the uncertainty of the fit, which is for the calibration to add once. Two bounds keep one aspect from
+    setting for all of them what standing out means. The largest of k excesses is about log(k) + 0.577 of their mean;
+    where it is more, the tail is longer, and that larger scale counts. And the excess is about half of the median
+    wherever it was measured; where few others show less than 0.4 of it, that is chance.
     """
     known = others[np.isfinite(others)]
     median = float(np.median(known))
     above = known[known > median] - median
     excess = max(float(above.mean()), float(above.max()) / (np.log(above.size) + np.euler_gamma)) if above.size else 0.0
-    units: FloatVector = (values - median) / max(excess, SMALLEST_EXCESS)
+    # Regions are measured by mean and spread already; all the others are log ratios.
+    least = SMALLEST_EXCESS if aspect is Aspect.REGION else max(SMALLEST_EXCESS, EXCESS_OF_MEDIAN * median)
+    units: FloatVector = (values - median) / max(excess, least)
     return units
 
 
