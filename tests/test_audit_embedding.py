@@ -7,14 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import make_tiny_cohort
 from scipy import ndimage
 
 from anonsynth.audits import embedding
 from anonsynth.audits.canonical import Template
+from anonsynth.audits.closer import Aspect
 from anonsynth.audits.disguises import Disguises, standardised
-from anonsynth.audits.embedding import Embedding, nt_xent, train_embedding
-from anonsynth.audits.index import Index, IndexGrid
+from anonsynth.audits.embedding import Embedding, learn, nt_xent, seen_alike, train_embedding
+from anonsynth.audits.index import Index, IndexGrid, build_index
+from anonsynth.audits.nearest import cohort_queries, compare
 from anonsynth.audits.pose import Resampler
+from anonsynth.audits.scoring import make_null
 from anonsynth.audits.views import View, ViewGrid
 from anonsynth.cohort.model import ScanRecord, Split
 from anonsynth.progress import Progress
@@ -65,6 +69,38 @@ def _index(folder: Path, scans: np.ndarray, patients: list[int]) -> Index:
 def _learned(index: Index, seed: int) -> Embedding:
     """Learn from all patients."""
     return train_embedding(index, {record.patient for record in index.records}, seed, QUIET)
+
+
+def test_half_of_the_patients_are_learned_from_and_calibrate_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cohort = make_tiny_cohort(tmp_path / "cohort", patients=16, holdout=6)
+    grid = ViewGrid(cohort.grid.shape, cohort.grid.spacing, (1, 2))
+    plain = build_index(cohort, cohort.of(Split.TRAIN), grid, tmp_path / "index", QUIET)
+    assert learn(plain, 0, QUIET).learned is None, "ten patients are too few"
+    monkeypatch.setattr(embedding, "FEWEST_PATIENTS", 8)
+    monkeypatch.setattr(embedding, "STEPS", 2)
+    index = learn(plain, 0, QUIET)
+    assert index.learned is not None
+    assert len(index.students) == 5
+    assert index.learned.own.shape == (10, 64)
+    training = compare(cohort_queries(cohort, index.records), index, QUIET, "training")
+    for matches in training:
+        nearest = matches.found[Aspect.LEARNED][0]
+        assert nearest.patient == matches.patient
+        assert nearest.distance < 1e-3
+    holdout = compare(cohort_queries(cohort, cohort.of(Split.HOLDOUT)), index, QUIET, "holdout")
+    null = make_null(holdout, training, students=index.students)
+    known = np.isfinite(null.others[Aspect.LEARNED])
+    np.testing.assert_array_equal(known, [matches.patient not in index.students for matches in training])
+    assert np.isfinite(null.values[Aspect.LEARNED]).all()
+    hidden = seen_alike(
+        build_index(cohort, cohort.of(Split.HOLDOUT), grid, tmp_path / "hidden", QUIET, like=index), index
+    )
+    assert hidden.learned is not None
+    assert hidden.learned.own.shape == (6, 64)
+    assert hidden.learned.points is index.learned.points
+    assert seen_alike(plain, plain).learned is None
 
 
 def _found(learned: Embedding, copies: np.ndarray, scans: np.ndarray) -> float:
