@@ -6,7 +6,7 @@
 1. Power: copies of training scans of every kind are planted in front of generated scans, one a patient; the share with
    p ≤ 0.01 is the true positive rate there. The same for the nearest neighbour by voxels, by structural similarity (of
    the twenty nearest by voxels) and by the distance to the closest record over that to the second closest; all of them
-   calibrated on the same holdout by the same tail, and all on whole images. They do not look at label maps.
+   calibrated on the same holdout by the same tail, which left-out training patients help to fit, and all on whole images. They do not look at label maps.
 2. False alarms: holdout and left-out training patients with p ≤ 0.01, each judged by a null without it.
 
 How often cohorts without a leak fail is for `audit_no_leak.py`. Intervals are Clopper-Pearson's, 95 %.
@@ -118,6 +118,7 @@ def _power(sides: Sides, index: Index, options: argparse.Namespace, progress: Pr
     usual = usual_of(compare(backgrounds, index, progress, "generated scans"), beside=null.usual)
     simple = _simple(index)
     simple_null = [simple.statistics(query.load()) for query in held]
+    companion = [simple.statistics(query.load(), query.patient) for query in drawn]
     ways = list(simple_null[0])
     print("\t".join(["planted", "copies", "audit", "interval", *ways]))
     for kind in KINDS:
@@ -126,7 +127,7 @@ def _power(sides: Sides, index: Index, options: argparse.Namespace, progress: Pr
             planted = plant(kind, strength, drawn[:count], backgrounds, reference.grid, options.seed)
             found = score(compare(planted, index, progress, kind.titled(strength)), null, usual).combined <= LEVEL
             own = [simple.statistics(query.load()) for query in planted]
-            _row(kind, strength, found, [_rate(own, simple_null, way) for way in ways])
+            _row(kind, strength, found, [_rate(own, simple_null, companion, way) for way in ways])
     _alarms(null, holdout, training)
 
 
@@ -136,8 +137,12 @@ def _row(kind: Kind, strength: float, found: npt.NDArray[np.bool_], rates: Seque
     print("\t".join([kind.titled(strength), str(len(found)), *cells]), flush=True)
 
 
-def _rate(planted: Sequence[Mapping[str, float]], null: Sequence[Mapping[str, float]], way: str) -> float:
-    return float(np.mean(calibrate([row[way] for row in planted], [row[way] for row in null]).p <= LEVEL))
+Rows = Sequence[Mapping[str, float]]
+
+
+def _rate(planted: Rows, null: Rows, companion: Rows, way: str) -> float:
+    values, known, others = ([row[way] for row in rows] for rows in (planted, null, companion))
+    return float(np.mean(calibrate(values, known, others).p <= LEVEL))
 
 
 def _simple(index: Index) -> Simple:
