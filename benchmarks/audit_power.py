@@ -6,7 +6,8 @@
 1. Power: copies of training scans of every kind are planted in front of generated scans, one a patient; the share with
    p ≤ 0.01 is the true positive rate there. The same for the nearest neighbour by voxels, by structural similarity (of
    the twenty nearest by voxels) and by the distance to the closest record over that to the second closest; all of them
-   calibrated on the same holdout by the same tail, which left-out training patients help to fit, and all on whole images. They do not look at label maps.
+   calibrated on the same holdout by the same tail, which left-out training patients help to fit, and all on whole
+   images. They do not look at label maps.
 2. False alarms: holdout and left-out training patients with p ≤ 0.01, each judged by a null without it.
 
 How often cohorts without a leak fail is for `audit_no_leak.py`. Intervals are Clopper-Pearson's, 95 %.
