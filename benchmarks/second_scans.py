@@ -99,7 +99,7 @@ def _look(options: argparse.Namespace, scratch: Path, progress: Progress) -> Loo
     first = compare(cohort_queries(reference, index.records), index, progress, "first scans", patients=everybody)
     second = cohort_queries(reference, reference.of(Split.HOLDOUT))
     generated = cohort_queries(sides.synthetic, sides.synthetic.records)
-    names = {scan.scan.patient: scan.patient for scan in (*sources.train, *sources.holdout)}
+    names = {scan.source.patient: scan.patient for scan in (*sources.train, *sources.holdout)}
     pairs = dict(pair.split("=") for pair in options.pairs.split(","))
     return Looked(
         {matches.patient: matches for matches in first},
