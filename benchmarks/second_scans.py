@@ -117,6 +117,7 @@ def _judge(
     null = make_null(
         [restricted(looked.first[name], among) for name in holdout],
         [restricted(looked.first[name], among) for name in training],
+        [restricted(matches, set(holdout)) for matches in looked.generated],
     )
     generated = [restricted(matches, among) for matches in looked.generated]
     usual = usual_of(generated, beside=null.usual)
