@@ -155,14 +155,7 @@ def _document(sides: Sides, seen: _Seen, policy: Policy) -> AuditDocument:
         if name == "label":
             compared = sides.inputs.synthetic.labelled
         flagged = sum(sample.flagged_in(name) for sample in seen.samples)
-        domains.append(
-            Domain(
-                name,
-                compared,
-                flagged,
-                calibrated=all(seen.null.size(aspect) > 1 for aspect in Aspect if aspect.domain == name),
-            )
-        )
+        domains.append(Domain(name, compared, flagged, calibrated=seen.null.calibrated(name)))
     evidence = Evidence(
         generated=len(seen.samples),
         skipped=sides.inputs.synthetic.skipped,

@@ -56,6 +56,11 @@ class Null:
         """Number of holdout patients that the aspect was calibrated on."""
         return int(np.isfinite(self.values[aspect]).sum())
 
+    def calibrated(self, domain: str) -> bool:
+        """Whether the holdout can say how near is too near, in every aspect in which there is anything to copy."""
+        used = [aspect for aspect in Aspect if aspect.domain == domain and np.isfinite(self.others[aspect]).any()]
+        return bool(used) and all(self.size(aspect) > 1 for aspect in used)
+
     def evidence(self, statistics: Mapping[Aspect, FloatVector]) -> FloatVector:
         """Join the aspects of N scans into one number: by how much the one stands out that stands out most.
 
