@@ -13,7 +13,7 @@ import torch
 from anonsynth.audits.grain import BOXES, kinships
 from anonsynth.audits.index import Index
 from anonsynth.audits.likeness import UNKNOWN, correlations, cosine, dependences, joined
-from anonsynth.audits.pose import IDENTITY, Pose, Resampler, refined
+from anonsynth.audits.pose import IDENTITY, Pose, Resampler, halving, refined
 from anonsynth.audits.probe import Probe, mirrored_in_place, places_at
 from anonsynth.audits.ranking import Candidate
 from anonsynth.audits.regions import parts_distance
@@ -24,6 +24,8 @@ __all__ = ["Aspect", "look_closer"]
 
 SMALLEST = 1e-7
 FEWEST_IN_A_BOX = 4
+PRECISELY = 12
+"""Candidates that are laid on the query at full resolution."""
 HALF, MOSTLY = 0.5, 0.75
 """A voxel is body from half of it on; in the field of view, if most of it is."""
 
@@ -90,7 +92,11 @@ def look_closer(
     still = [_facing(index.views(candidate.position), candidate.start) for candidate in candidates]
     stack = np.stack([views[guide].volume for views in still])
     ground = query[View.GROUND].volume[0] if domain == "image" else None
-    poses = refined(query[guide].volume, stack, [candidate.start for candidate in candidates], resampler, ground)
+    starts = [candidate.start for candidate in candidates]
+    near = refined(query[guide].volume, stack, starts, resampler, ground, fine=())
+    best = _most_alike(query[guide].volume, stack, near, candidates, resampler, ground)
+    candidates, still = [candidates[i] for i in best], [still[i] for i in best]
+    poses = refined(query[guide].volume, stack[best], [near[i] for i in best], resampler, ground, coarse=())
     moved = _moved(still, poses, resampler)
     if domain == "label":
         return [
@@ -108,6 +114,23 @@ def look_closer(
     _add_parts(looked, query, index)
     _add_voxels(looked, voxels, index)
     return [(one.candidate, one.pose, one.similarity) for one in looked]
+
+
+def _most_alike(
+    query: FloatVolume,
+    stack: FloatVolume,
+    poses: Sequence[Pose],
+    candidates: Sequence[Candidate],
+    resampler: Resampler,
+    ground: FloatVolume | None,
+) -> list[int]:
+    """Return which candidates to lay on the query more precisely: the most alike at half resolution, and the kept."""
+    half, reader = halving(resampler)
+    laid = reader(half(torch.from_numpy(stack)), *_stacked(poses)).flatten(2)
+    weight = torch.ones(laid.shape[2]) if ground is None else half(torch.from_numpy(ground)[None, None]).flatten()
+    own = half(torch.from_numpy(query)[None])[0].flatten(1)
+    order = np.argsort(-cosine(own, laid, weight.expand(len(laid), -1)), kind="stable")
+    return [int(i) for number, i in enumerate(order) if number < PRECISELY or candidates[i].kept]
 
 
 FloatMatrix = npt.NDArray[np.float64]
@@ -236,13 +259,17 @@ def _volumes(views: Views) -> Volumes:
 
 def _moved(views: Sequence[Views], poses: Sequence[Pose], resampler: Resampler) -> list[Volumes]:
     """Read all views of all candidates where the query's voxels lie on them."""
-    matrices = torch.tensor(np.stack([pose.matrix for pose in poses]), dtype=torch.float32)
-    offsets = torch.tensor(np.stack([pose.offset for pose in poses]), dtype=torch.float32)
     names = list(views[0])
     stack = torch.from_numpy(np.stack([np.concatenate([own[name].volume for name in names]) for own in views]))
     ends = np.cumsum([len(views[0][name].volume) for name in names])[:-1]
-    values = resampler(stack, matrices, offsets).numpy()
+    values = resampler(stack, *_stacked(poses)).numpy()
     return [dict(zip(names, np.split(own, ends), strict=True)) for own in values]
+
+
+def _stacked(poses: Sequence[Pose]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the (B, 3, 3) matrices and (B, 3) offsets of poses."""
+    matrices = torch.tensor(np.stack([pose.matrix for pose in poses]), dtype=torch.float32)
+    return matrices, torch.tensor(np.stack([pose.offset for pose in poses]), dtype=torch.float32)
 
 
 def _flat(volume: FloatVolume) -> torch.Tensor:

@@ -32,6 +32,9 @@ __all__ = ["NEIGHBOURS", "Match", "Matches", "Query", "cohort_queries", "compare
 
 NEIGHBOURS = 6
 CANDIDATES = NEIGHBOURS + 2
+PROPOSED = 2
+"""So many times more patients are laid on the query roughly than are compared in the end: a moved copy has lost its
+rim, and lies on the cohort's mean a little otherwise than its original."""
 OTHERS = 4
 SAME_GRAIN = 2
 BLOCK = 8
@@ -156,13 +159,15 @@ def _compare_block(queries: Sequence[Query], index: Index, patients: int) -> lis
     results = []
     for query, view, voxels, ranking, region in zip(queries, views, probes, rankings, regions, strict=True):
         proposed = [
-            *propose_in_place(ranking.grain, index, SAME_GRAIN, kept=True),
-            *propose(ranking, index, View.EDGES, patients),
-            *propose(ranking, index, View.INTENSITY, OTHERS),
+            *propose(ranking, index, View.EDGES, PROPOSED * patients),
+            *propose(ranking, index, View.INTENSITY, patients),
             *propose_in_place(-region.together, index, OTHERS),
+            *propose_in_place(ranking.grain, index, SAME_GRAIN, kept=True),
         ]
         images = _closest(view, voxels, proposed, index, "image", patients)
-        labels = _closest(view, voxels, propose(ranking, index, View.LABEL, patients), index, "label", patients)
+        labels = _closest(
+            view, voxels, propose(ranking, index, View.LABEL, PROPOSED * patients), index, "label", patients
+        )
         found = {**images, **labels}
         found[Aspect.REGION] = _by_region(region, index, names) if view[View.INTENSITY].present.any() else ()
         found[Aspect.LEARNED] = _by_point(view[View.INTENSITY], index, images[Aspect.INTENSITY])
@@ -180,7 +185,9 @@ def _closest(
 ) -> dict[Aspect, tuple[Match, ...]]:
     candidates: dict[tuple[int, bool], Candidate] = {}
     for candidate in proposed:
-        candidates.setdefault((candidate.position, candidate.start.mirrored), candidate)
+        key = candidate.position, candidate.start.mirrored
+        known = candidates.setdefault(key, candidate)
+        candidates[key] = replace(known, kept=known.kept or candidate.kept)
     looked = look_closer(views, voxels, list(candidates.values()), index, domain, keep)
     found: dict[Aspect, list[Match]] = {a: [] for a in Aspect if a.domain == domain and a not in WHOLE}
     for candidate, pose, similarities in looked:

@@ -22,17 +22,19 @@ from torch.nn import functional
 
 from anonsynth.cohort.geometry import FloatVolume
 
-__all__ = ["IDENTITY", "SIZE_HELD", "Matrix", "Pose", "Resampler", "refined", "smoothed"]
+__all__ = ["IDENTITY", "SIZE_HELD", "Matrix", "Pose", "Resampler", "halving", "refined", "smoothed"]
 
-COARSE: tuple[tuple[float, int], ...] = ((2.0, 6), (1.0, 6))
+Levels = tuple[tuple[float, int], ...]
+COARSE: Levels = ((2.0, 6), (1.0, 6))
 """(width of the smoothing in voxels, iterations) of what is done at half the resolution: most of the way."""
-FINE: tuple[tuple[float, int], ...] = ((0.5, 5),)
+FINE: Levels = ((0.5, 5),)
 LEAST_AXIS = 6
 """Fewer voxels than this along an axis are not halved."""
 LARGEST_TURN = 25.0
 LARGEST_SCALE = 1.35
 LARGEST_SHIFT = 1 / 3
 """As a share of each axis."""
+LARGEST_GAIN = 2.0
 DAMPING = 1e-3
 SIZE_HELD, SIZE_HELD_LAST = 1.0, 0.1
 """How firmly the size is held: it is what runs away first."""
@@ -116,6 +118,8 @@ def refined(
     ground: FloatVolume | None = None,
     *,
     hold_size: float = SIZE_HELD,
+    coarse: Levels = COARSE,
+    fine: Levels = FINE,
 ) -> list[Pose]:
     """Improve the poses of a query on its candidates.
 
@@ -127,6 +131,8 @@ def refined(
         ground: (X, Y, Z) where differences count, in [0, 1]; None for everywhere. A moved copy has lost its rim: were
             that held against the candidate, it would be enlarged until its own rim has left the grid.
         hold_size: How firmly, against what the scans say, the size is held on the first way.
+        coarse: Levels at half the resolution.
+        fine: Levels at full resolution.
 
     Returns:
         One pose a candidate; the start itself where the search ran away.
@@ -135,8 +141,10 @@ def refined(
     weight = torch.ones(1, *resampler.shape) if ground is None else torch.from_numpy(ground)[None]
     matrices = torch.tensor(np.stack([pose.matrix for pose in starts]), dtype=torch.float32)
     offsets = torch.tensor(np.stack([pose.offset for pose in starts]), dtype=torch.float32)
-    for levels, half in ((COARSE, True), (FINE, False)):
-        halve, reader = _halving(resampler) if half else (lambda volumes: volumes, resampler)
+    for levels, half in ((coarse, True), (fine, False)):
+        if not levels:
+            continue
+        halve, reader = halving(resampler) if half else (lambda volumes: volumes, resampler)
         fixed, free, counts = halve(template[None]), halve(moving), halve(weight[None])
         factors = [own / full for own, full in zip(reader.spacing, resampler.spacing, strict=True)]
         for width, iterations in levels:
@@ -147,16 +155,14 @@ def refined(
             matrices, offsets = _descend(
                 goal, start, inner, matrices, offsets, reader, iterations, hold_size if half else SIZE_HELD_LAST
             )
-    found = [
-        Pose(matrix, offset, start.mirrored)
-        for matrix, offset, start in zip(
-            matrices.numpy().astype(np.float64), offsets.numpy().astype(np.float64), starts, strict=True
-        )
+    ways, shifts = matrices.numpy().astype(np.float64), offsets.numpy().astype(np.float64)
+    return [
+        Pose(way, shift, start.mirrored) if plausible else start
+        for way, shift, start, plausible in zip(ways, shifts, starts, _plausible(ways, shifts, resampler), strict=True)
     ]
-    return [pose if _plausible(pose, resampler) else start for pose, start in zip(found, starts, strict=True)]
 
 
-def _halving(resampler: Resampler) -> tuple[Callable[[torch.Tensor], torch.Tensor], Resampler]:
+def halving(resampler: Resampler) -> tuple[Callable[[torch.Tensor], torch.Tensor], Resampler]:
     """Return what halves the resolution of (B, C, X, Y, Z) along axes that are long enough; the middle stays."""
     factors = [2 if n >= 2 * LEAST_AXIS else 1 for n in resampler.shape]
     # An odd length is padded at both ends by half a voxel's worth: both copies of the border voxel count once.
@@ -187,8 +193,13 @@ def _descend(
     hold = hold_size * normal[6, 6]
     normal[6, 6] += hold
     solve = torch.linalg.inv(normal + DAMPING * torch.diag(torch.diagonal(normal)) + 1e-12 * torch.eye(7))
+    goal = template.reshape(-1) * counts
     for _ in range(iterations):
-        residual = (resampler(moving, matrices, offsets) - template).reshape(len(moving), -1) * counts
+        laid = resampler(moving, matrices, offsets).reshape(len(moving), -1) * counts
+        # As strong as the query's: a scan has its norm from all of it, of which a moved query shows a part. Without
+        # this, candidates are enlarged until they are as strong in that part.
+        gain = goal.norm() / laid.norm(dim=1, keepdim=True).clamp(min=1e-12)
+        residual = gain.clamp(1 / LARGEST_GAIN, LARGEST_GAIN) * laid - goal
         slopes = residual @ jacobian.T
         slopes[:, 6] += hold * torch.linalg.det(matrices).clamp(min=1e-6).log() / 3
         step = slopes @ solve
@@ -236,10 +247,15 @@ def _kernel(size: int, width: float) -> torch.Tensor:
     return kernel / kernel.sum(0)
 
 
-def _plausible(pose: Pose, resampler: Resampler) -> bool:
-    if not (np.isfinite(pose.matrix).all() and np.isfinite(pose.offset).all()):
-        return False
+def _plausible(matrices: Matrix, offsets: Matrix, resampler: Resampler) -> npt.NDArray[np.bool_]:
+    """Tell for (B, 3, 3) matrices and (B, 3) offsets, mm, whether heads lie like this on each other."""
+    finite = np.isfinite(matrices).all((1, 2)) & np.isfinite(offsets).all(1)
+    scale = np.cbrt(np.linalg.det(np.where(finite[:, None, None], matrices, np.eye(3))))
+    sized = finite & (scale >= 1 / LARGEST_SCALE) & (scale <= LARGEST_SCALE)
+    rotations = np.where(sized[:, None, None], matrices / np.where(sized, scale, 1)[:, None, None], np.eye(3))
     extent = np.asarray(resampler.shape) * np.asarray(resampler.spacing)
-    if not 1 / LARGEST_SCALE <= pose.scale <= LARGEST_SCALE:
-        return False
-    return pose.degrees <= LARGEST_TURN and bool((np.abs(pose.offset) <= LARGEST_SHIFT * extent).all())
+    near = (np.abs(offsets) <= LARGEST_SHIFT * extent).all(1)
+    plausible: npt.NDArray[np.bool_] = (
+        sized & near & (np.rad2deg(Rotation.from_matrix(rotations).magnitude()) <= LARGEST_TURN)
+    )
+    return plausible

@@ -27,6 +27,7 @@ __all__ = ["Candidate", "Ranking", "propose", "propose_in_place", "rank"]
 
 SHIFTS = tuple(product((0, -1, 1), repeat=3))
 LEAST_SEEN = 0.25
+SCANS = 2
 
 Matrix = npt.NDArray[np.float32]
 
@@ -102,16 +103,21 @@ def rank(queries: Sequence[Mapping[View, ViewVolume]], grains: Sequence[Grain], 
 
 
 def propose(ranking: Ranking, index: Index, view: View, patients: int) -> tuple[Candidate, ...]:
-    """Return the best scan of each of the most similar patients by one view, best first."""
+    """Return the best two scans of each of the most similar patients by one view, best first.
+
+    Two scans of one person are much more alike than a copy is to its original before both are aligned: were only one
+    of them taken, the wrong one would be as often as not.
+    """
     values = ranking.similarity[view]
-    best: dict[str, int] = {}
+    best: dict[str, list[int]] = {}
     for position in np.argsort(-values, kind="stable"):
         if values[position] <= -1:
             break
-        best.setdefault(index.records[position].patient, int(position))
-        if len(best) == patients:
-            break
-    return tuple(Candidate(position, _start(ranking, index, view, position)) for position in best.values())
+        patient = index.records[position].patient
+        if patient in best or len(best) < patients:
+            best.setdefault(patient, []).append(int(position))
+    chosen = [position for own in best.values() for position in own[:SCANS]]
+    return tuple(Candidate(position, _start(ranking, index, view, position)) for position in chosen)
 
 
 def propose_in_place(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
 
 import numpy as np
@@ -73,7 +74,7 @@ def nearest_regions(
         index: The training scans.
         keep: Patients to keep for each window.
     """
-    windows = _windows(index.grid)
+    windows = _windows(index.grid.region_shape, index.grid.window)
     codes = _patient_codes(index)
     variants = [_variants([query, query[:, ::-1]], STEPS) for query in queries]
     scales = [_scale(query) for query in queries]
@@ -135,7 +136,7 @@ def parts_distance(
     fixed = _variants([grid.regions(query)], SHIFTS)
     rows = torch.from_numpy(np.stack([grid.regions(candidate) for candidate in candidates])).flatten(2)
     common = torch.from_numpy(np.stack([grid.regions(one) for one in ground])).flatten(2)
-    windows, scale = _windows(grid), _scale(grid.regions(query))
+    windows, scale = _windows(grid.region_shape, grid.window), _scale(grid.regions(query))
     found = []
     for chunk in _chunks(windows):
         refs = _patches(rows, windows[chunk])
@@ -165,13 +166,14 @@ def _patient_codes(index: Index) -> npt.NDArray[np.int32]:
     return np.array([codes[name] for name in names], np.int32)
 
 
-def _windows(grid: IndexGrid) -> torch.Tensor:
+@cache
+def _windows(shape: tuple[int, int, int], window: tuple[int, int, int]) -> torch.Tensor:
     """Return the (W, m) voxels of each window, numbered as in a flattened volume."""
     axes = []
-    for n, size in zip(grid.region_shape, grid.window, strict=True):
+    for n, size in zip(shape, window, strict=True):
         starts = np.unique(np.append(np.arange(0, n - size, max(1, round(size / 2))), n - size))
         axes.append([range(start, start + size) for start in starts])
-    places = [np.ravel_multi_index(np.ix_(*window), grid.region_shape).ravel() for window in product(*axes)]
+    places = [np.ravel_multi_index(np.ix_(*own), shape).ravel() for own in product(*axes)]
     return torch.from_numpy(np.stack(places))
 
 

@@ -93,6 +93,12 @@ class ViewGrid:
         return (x, y, z)
 
     @property
+    def coarser(self) -> tuple[int, int, int]:
+        """Voxels at which edges are found per view voxel along each axis."""
+        x, y, z = (f // own for f, own in zip(self.factors, self.fine, strict=True))
+        return (x, y, z)
+
+    @property
     def view_shape(self) -> tuple[int, int, int]:
         """Voxels of a view."""
         x, y, z = (-(-n // f) for n, f in zip(self.shape, self.factors, strict=True))
@@ -152,8 +158,8 @@ def _ground(scan: Scan, grid: ViewGrid) -> ViewVolume:
     """Air that somebody has set to 0 is seen, and dark; what lies beyond the field of view is not known."""
     box = np.zeros(grid.shape, np.float32)
     box[tuple(slice(low, high) for low, high in zip(scan.record.fov_low, scan.record.fov_high, strict=True))] = 1
-    reduced = np.stack([grid.reduce(channel) for channel in scan.image])
-    volume = np.stack([body(reduced).astype(np.float32), grid.reduce(box)])
+    fine = np.stack([block_mean(channel, grid.fine) for channel in scan.image])
+    volume = np.stack([block_mean(_interior(fine), grid.coarser), grid.reduce(box)])
     return ViewVolume(volume, np.array([bool(volume[0].any())]))
 
 
@@ -184,6 +190,14 @@ def body(image: FloatVolume) -> npt.NDArray[np.bool_]:
     return np.asarray(ndimage.binary_fill_holes(closed)[(slice(CRACK, -CRACK),) * 3], bool)
 
 
+def _interior(image: FloatVolume) -> npt.NDArray[np.bool_]:
+    """Return the (X, Y, Z) voxels of the body (C, X, Y, Z) without its outermost ones.
+
+    Where a scan was moved, its rim is half scan, half nothing; at the end of the grid it may have been cut there too.
+    """
+    return np.asarray(ndimage.binary_erosion(body(image)), bool)
+
+
 def _edges(scan: Scan, grid: ViewGrid) -> ViewVolume:
     """Sum over modalities the tensors n n' - |n|²/3 of normalised gradients n, as six channels.
 
@@ -192,14 +206,13 @@ def _edges(scan: Scan, grid: ViewGrid) -> ViewVolume:
     are found before the image is averaged: the average of a remapped image is not the remapped average.
     """
     fine = np.stack([block_mean(channel, grid.fine) for channel in scan.image])
-    inside = body(fine)
+    inside = _interior(fine)
     tensor = np.zeros((6, *inside.shape), np.float32)
     if inside.any():
         nearest = ndimage.distance_transform_edt(~inside, return_distances=False, return_indices=True)
         for channel in fine[scan.present]:
             tensor += _direction_tensor(channel[tuple(nearest)]) * inside
-    ratio = tuple(f // own for f, own in zip(grid.factors, grid.fine, strict=True))
-    averaged = np.stack([block_mean(channel, ratio) for channel in tensor])
+    averaged = np.stack([block_mean(channel, grid.coarser) for channel in tensor])
     norm = _norm(averaged)
     return ViewVolume(averaged / norm if norm > 0 else averaged, np.array([norm > 0]))
 
