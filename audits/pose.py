@@ -249,13 +249,14 @@ def _kernel(size: int, width: float) -> torch.Tensor:
 
 def _plausible(matrices: Matrix, offsets: Matrix, resampler: Resampler) -> npt.NDArray[np.bool_]:
     """Tell for (B, 3, 3) matrices and (B, 3) offsets, mm, whether heads lie like this on each other."""
-    finite = np.isfinite(matrices).all((1, 2)) & np.isfinite(offsets).all(1)
-    scale = np.cbrt(np.linalg.det(np.where(finite[:, None, None], matrices, np.eye(3))))
-    sized = finite & (scale >= 1 / LARGEST_SCALE) & (scale <= LARGEST_SCALE)
-    rotations = np.where(sized[:, None, None], matrices / np.where(sized, scale, 1)[:, None, None], np.eye(3))
+    finite = np.isfinite(matrices).all(axis=(1, 2)) & np.isfinite(offsets).all(axis=1)
+    known = np.where(finite[:, np.newaxis, np.newaxis], matrices, np.eye(3))
+    scale = np.cbrt(np.linalg.det(known))
+    sized = (scale >= 1 / LARGEST_SCALE) & (scale <= LARGEST_SCALE)
+    # A mirrored or flattened one is not a rotation at all; its size has already ruled it out.
+    turns = np.stack([way / size if fits else np.eye(3) for way, size, fits in zip(known, scale, sized, strict=True)])
+    turned = np.rad2deg(Rotation.from_matrix(turns).magnitude())
     extent = np.asarray(resampler.shape) * np.asarray(resampler.spacing)
-    near = (np.abs(offsets) <= LARGEST_SHIFT * extent).all(1)
-    plausible: npt.NDArray[np.bool_] = (
-        sized & near & (np.rad2deg(Rotation.from_matrix(rotations).magnitude()) <= LARGEST_TURN)
-    )
+    near = (np.abs(offsets) <= LARGEST_SHIFT * extent).all(axis=1)
+    plausible: npt.NDArray[np.bool_] = finite & sized & (turned <= LARGEST_TURN) & near
     return plausible

@@ -12,11 +12,14 @@ from scipy import ndimage
 
 from anonsynth.audits.alignment import Placement, best_placement, place, spectrum
 from anonsynth.audits.closer import Aspect
+from anonsynth.audits.grain import grain_of
 from anonsynth.audits.index import Index, build_index
-from anonsynth.audits.nearest import Query, cohort_queries, compare
+from anonsynth.audits.nearest import Query, _closest, cohort_queries, compare
 from anonsynth.audits.pairs import IDENTICAL_DISTANCE, image_distance, label_dice, pair_images, pair_labels
+from anonsynth.audits.probe import probe
+from anonsynth.audits.ranking import propose, rank
 from anonsynth.audits.scoring import flagged_alone, make_null, one_scan_per_patient, score
-from anonsynth.audits.views import View, ViewGrid, ViewVolume, make_views
+from anonsynth.audits.views import View, ViewGrid, ViewVolume, body, make_views
 from anonsynth.cohort.model import Split
 from anonsynth.cohort.store import Cohort, Scan
 from anonsynth.progress import Progress
@@ -74,6 +77,43 @@ def test_views_ignore_scale_and_offset_and_keep_norm_one(cohort: Cohort) -> None
     body, seen = first[View.GROUND].volume
     assert body.max() <= 1
     assert (seen[body > 0] > 0).all(), "a body lies in its field of view"
+
+
+def test_a_rim_is_no_edge(cohort: Cohort) -> None:
+    """Where a scan was moved, voxels of its rim are half scan, half nothing."""
+    grid = _grid(cohort)
+    assert grid.fine == (1, 1, 1)
+    scan = next(one for one in map(cohort.load, cohort.records) if one.present.all())
+    inside = body(scan.image)
+    rim = inside & ~ndimage.binary_erosion(inside)
+    faded = replace(scan, image=np.where(rim, 0.5 * scan.image, scan.image))
+    before, after = make_views(scan, grid), make_views(faded, grid)
+    assert not np.array_equal(before[View.INTENSITY].volume, after[View.INTENSITY].volume)
+    for view in (View.EDGES, View.GROUND):
+        np.testing.assert_array_equal(before[view].volume, after[view].volume)
+
+
+def test_two_scans_of_each_patient_are_proposed(cohort: Cohort, tmp_path: Path) -> None:
+    train = cohort.of(Split.TRAIN)
+    again = [record.model_copy(update={"patient": "P-again"}) for record in train[1:4]]
+    index = build_index(cohort, (*train, *again), _grid(cohort), tmp_path, QUIET)
+    scan = cohort.load(train[1])
+    (ranking,) = rank([make_views(scan, index.grid.views)], [grain_of(scan.image)], index)
+    proposed = [index.records[one.position] for one in propose(ranking, index, View.EDGES, 3)]
+    assert len({record.patient for record in proposed}) == 3
+    own = [record.scan for record in proposed if record.patient == "P-again"]
+    assert len(own) == len(set(own)) == 2
+    assert own[0] == train[1].scan, "the most alike comes first"
+
+
+def test_a_patient_known_by_the_grain_is_kept_however_else_proposed(cohort: Cohort, index: Index) -> None:
+    scan = cohort.load(cohort.of(Split.TRAIN)[0])
+    views, grain = make_views(scan, index.grid.views), grain_of(scan.image)
+    (ranking,) = rank([views], [grain], index)
+    (start, *_) = propose(ranking, index, View.EDGES, 1)
+    in_place = [replace(one, kept=True) for one in propose(ranking, index, View.INTENSITY, len(index.records))]
+    found = _closest(views, probe(scan, grain, index.grid.views), [start, *in_place], index, "image", 1)
+    assert len(found[Aspect.GRAIN]) == len({one.patient for one in cohort.of(Split.TRAIN)})
 
 
 def test_distances_of_near_copies_are_right_to_the_last_digits() -> None:

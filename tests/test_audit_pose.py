@@ -11,7 +11,7 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from anonsynth.audits.canonical import between, mirror_pose
-from anonsynth.audits.pose import IDENTITY, Pose, Resampler, refined, smoothed
+from anonsynth.audits.pose import IDENTITY, Pose, Resampler, _plausible, refined, smoothed
 
 SHAPE, SPACING = (22, 26, 20), (2.0, 2.0, 2.5)
 
@@ -53,6 +53,35 @@ def test_a_moved_scan_finds_its_way_back(
     corners = np.array([[x, y, z] for x in (-15, 15) for y in (-18, 18) for z in (-18, 18)], float).T
     apart = (found.matrix - true.matrix) @ corners + (found.offset - true.offset)[:, None]
     assert np.linalg.norm(apart, axis=0).max() < 1.0, "mm at the corners"
+
+
+def _moved_out(scan: np.ndarray, way: Pose, resampler: Resampler) -> tuple[np.ndarray, np.ndarray]:
+    """Move a scan so that part of it leaves the grid; scaled to norm 1 as every view is. Return it and its ground."""
+    ground = _apply(np.ones((1, *SHAPE), np.float32), way, resampler)[0] > 0.99
+    moved = _apply(scan, way, resampler) * ground
+    return (moved / np.linalg.norm(moved)).astype(np.float32), ground.astype(np.float32)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_scan_of_which_a_part_left_the_grid_stays_where_it_lies(seed: int, resampler: Resampler) -> None:
+    """What is left of it is stronger than the same part of the original: that is no reason to enlarge the original."""
+    shift = np.array([10.0, -12.0, 10.0]) * np.random.default_rng(seed).choice([-1, 1], 3)
+    true = Pose(Rotation.from_rotvec(np.deg2rad([0, 0, 8])).as_matrix(), shift)
+    scan = _scan(seed)
+    query, ground = _moved_out(scan, true, resampler)
+    assert np.linalg.norm(_apply(scan, true, resampler) * ground) < 0.9, "a part has left"
+    (found,) = refined(query, scan[None], [true], resampler, ground)
+    assert found.scale == pytest.approx(1, abs=0.01)
+    np.testing.assert_allclose(found.offset, true.offset, atol=0.3)
+
+
+def test_implausible_ways_are_not_gone(resampler: Resampler) -> None:
+    fine = np.eye(3)
+    ways = np.stack([fine, 1.5 * fine, -fine, np.full((3, 3), np.nan), Rotation.from_rotvec([0, 0, 0.6]).as_matrix()])
+    shifts = np.zeros((5, 3))
+    np.testing.assert_array_equal(_plausible(ways, shifts, resampler), [True, False, False, False, False])
+    far = np.array([[0, 0, 18.0], [0, np.inf, 0]])
+    np.testing.assert_array_equal(_plausible(ways[[0, 0]], far, resampler), [False, False])
 
 
 def test_a_search_that_runs_away_returns_its_start(resampler: Resampler) -> None:
