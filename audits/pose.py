@@ -249,7 +249,12 @@ def _kernel(size: int, width: float) -> torch.Tensor:
 
 def _plausible(matrices: Matrix, offsets: Matrix, resampler: Resampler) -> npt.NDArray[np.bool_]:
     """Tell for (B, 3, 3) matrices and (B, 3) offsets, mm, whether heads lie like this on each other."""
-    finite = np.isfinite(matrices).all(axis=(1, 2)) & np.isfinite(offsets).all(axis=1)
+    finite = np.array(
+        [
+            bool(np.isfinite(way).all() and np.isfinite(shift).all())
+            for way, shift in zip(matrices, offsets, strict=True)
+        ]
+    )
     known = np.where(finite[:, np.newaxis, np.newaxis], matrices, np.eye(3))
     scale = np.cbrt(np.linalg.det(known))
     sized = (scale >= 1 / LARGEST_SCALE) & (scale <= LARGEST_SCALE)
