@@ -24,8 +24,8 @@ __all__ = ["Aspect", "look_closer"]
 
 SMALLEST = 1e-7
 FEWEST_IN_A_BOX = 4
-PRECISELY = 12
-"""Candidates that are laid on the query at full resolution."""
+SPARE = 4
+"""So many more candidates than are kept are laid on the query at full resolution."""
 HALF, MOSTLY = 0.5, 0.75
 """A voxel is body from half of it on; in the field of view, if most of it is."""
 
@@ -94,7 +94,7 @@ def look_closer(
     ground = query[View.GROUND].volume[0] if domain == "image" else None
     starts = [candidate.start for candidate in candidates]
     near = refined(query[guide].volume, stack, starts, resampler, ground, fine=())
-    best = _most_alike(query[guide].volume, stack, near, candidates, resampler, ground)
+    best = _most_alike(query[guide].volume, stack, near, candidates, resampler, ground, keep + SPARE)
     candidates, still = [candidates[i] for i in best], [still[i] for i in best]
     poses = refined(query[guide].volume, stack[best], [near[i] for i in best], resampler, ground, coarse=())
     moved = _moved(still, poses, resampler)
@@ -123,14 +123,15 @@ def _most_alike(
     candidates: Sequence[Candidate],
     resampler: Resampler,
     ground: FloatVolume | None,
+    count: int,
 ) -> list[int]:
-    """Return which candidates to lay on the query more precisely: the most alike at half resolution, and the kept."""
+    """Return which candidates to lay on the query more precisely: the `count` most alike at half resolution, the kept."""
     half, reader = halving(resampler)
     laid = reader(half(torch.from_numpy(stack)), *_stacked(poses)).flatten(2)
     weight = torch.ones(laid.shape[2]) if ground is None else half(torch.from_numpy(ground)[None, None]).flatten()
     own = half(torch.from_numpy(query)[None])[0].flatten(1)
     order = np.argsort(-cosine(own, laid, weight.expand(len(laid), -1)), kind="stable")
-    return [int(i) for number, i in enumerate(order) if number < PRECISELY or candidates[i].kept]
+    return [int(i) for number, i in enumerate(order) if number < count or candidates[i].kept]
 
 
 FloatMatrix = npt.NDArray[np.float64]
