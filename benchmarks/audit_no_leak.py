@@ -10,9 +10,9 @@ often as --draws says. Nobody can have been copied, so that every `fail` is a fa
    each draw, since the others of a draw share its null and all draws share patients);
 3. with --plot, the p-values in order beside those of a uniform distribution.
 
-What is left out: the network's aspect, which would have to learn anew in every draw, and generated scans beside the
-holdout, which can only make the p-values larger. The scans are laid on the mean of everybody, not of the draw's
-training patients alone. Intervals are Clopper-Pearson's, 95 %; draws share patients, so that the true ones are wider.
+What is left out: the network's aspect, which would have to learn anew in every draw. The scans are laid on the mean of
+everybody, not of the draw's training patients alone. Intervals are Clopper-Pearson's, 95 %; draws share patients, so
+that the true ones are wider.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ from anonsynth.seeds import stream
 
 LEVEL = 0.05
 SHARES = (0.6, 0.2)
-PATIENTS = 24
-"""Patients to compare each scan with: of them three fifths are training patients in a draw."""
+PATIENTS = 40
+"""Patients to compare each scan with: in a draw three fifths of them are training patients, one fifth the holdout."""
 AMONG = 120
 """Training patients who are also seen in a second acquisition, as in an audit."""
 FloatVector = npt.NDArray[np.float64]
@@ -142,9 +142,10 @@ def _people(cohort: Cohort, index: Index, everyone: Sequence[Query], seed: int, 
 
 
 def _copies(looked: Sequence[Matches], train: Positions, holdout: Positions, made: Positions) -> FloatVector:
-    among = {looked[i].patient for i in train}
+    among, hidden = ({looked[i].patient for i in side} for side in (train, holdout))
     own = {i: restricted(looked[i], among) for i in (*train, *holdout, *made)}
-    null = make_null([own[i] for i in holdout], [own[i] for i in train])
+    beside_holdout = [restricted(looked[i], hidden) for i in made]
+    null = make_null([own[i] for i in holdout], [own[i] for i in train], beside_holdout)
     generated = [own[i] for i in made]
     return score(generated, null, usual_of(generated, beside=null.usual)).combined
 
