@@ -125,7 +125,7 @@ def _most_alike(
     ground: FloatVolume | None,
     count: int,
 ) -> list[int]:
-    """Return which candidates to lay on the query precisely: the `count` most alike at half resolution, and the kept."""
+    """Return which candidates to lay on the query precisely: the `count` most alike at half resolution, the kept."""
     half, reader = halving(resampler)
     laid = reader(half(torch.from_numpy(stack)), *_stacked(poses)).flatten(2)
     weight = torch.ones(laid.shape[2]) if ground is None else half(torch.from_numpy(ground)[None, None]).flatten()
