@@ -12,12 +12,16 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
+from anonsynth.audits.views import body
 from anonsynth.cohort.geometry import FloatVolume
 
 __all__ = ["BOXES", "Grain", "cells_of", "grain_of", "grain_places", "kinships"]
 
 FULL = 127
+RIM = 2
+"""Voxels: the outermost one may be half scan, half nothing, and the next one differs from it."""
 PLACES = 8192
 LEAST_OVERLAP = 0.25
 LEAST_VOXELS = 200
@@ -33,7 +37,8 @@ def grain_of(image: FloatVolume) -> Grain:
 
     Large differences, as at the skull, would otherwise be all that counts.
     """
-    return np.stack([_of_channel(channel) for channel in image])
+    inner = ndimage.binary_erosion(body(image), iterations=RIM)
+    return np.stack([_of_channel(channel) * inner for channel in image])
 
 
 @lru_cache(maxsize=8)

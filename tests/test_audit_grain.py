@@ -51,6 +51,16 @@ def test_a_copied_part_shows_in_its_box_alone() -> None:
     assert alike[2, 2, 2] < 0.3
 
 
+def test_crops_whose_rims_fall_on_each_other_are_no_kin() -> None:
+    crops = []
+    for seed in (0, 1):
+        crop = np.zeros((1, *SHAPE), np.float32)
+        crop[:, 3:-3, 3:-3, 2:-2] = ndimage.gaussian_filter(_image(seed), (0, 1, 1, 1))[:, 3:-3, 3:-3, 2:-2]
+        crop[:, 2:-2, 3:-3, 2:-2] += 0.5 * (crop[:, 2:-2, 3:-3, 2:-2] == 0)  # half scan, half nothing
+        crops.append(crop)
+    assert _alike(*crops).max() < 0.3
+
+
 def test_modalities_that_are_missing_and_places_that_are_not_seen_do_not_count() -> None:
     first, second = _image(0, 2), _image(1, 2)
     second[0] = first[0]
