@@ -55,8 +55,8 @@ def test_crops_whose_rims_fall_on_each_other_are_no_kin() -> None:
     crops = []
     for seed in (0, 1):
         crop = np.zeros((1, *SHAPE), np.float32)
-        crop[:, 3:-3, 3:-3, 2:-2] = ndimage.gaussian_filter(_image(seed), (0, 1, 1, 1))[:, 3:-3, 3:-3, 2:-2]
-        crop[:, 2:-2, 3:-3, 2:-2] += 0.5 * (crop[:, 2:-2, 3:-3, 2:-2] == 0)  # half scan, half nothing
+        crop[:, 3:-3, 3:-3, 2:-2] = _image(seed)[:, 3:-3, 3:-3, 2:-2]
+        crop[:, 2, 3:-3, 2:-2] = 0.5 * crop[:, 3, 3:-3, 2:-2]  # half scan, half nothing
         crops.append(crop)
     assert _alike(*crops).max() < 0.3
 
