@@ -18,6 +18,7 @@ from anonsynth.cli.commands import (
     generate,
     ingest,
     inspect,
+    ledger,
     policy,
     run,
     simulate,
@@ -45,6 +46,7 @@ app = typer.Typer(
 for module in (doctor, demo, simulate, ingest, inspect, train, generate, audit, run):
     app.command(name=module.__name__.rpartition(".")[2], epilog=module.EXAMPLE)(module.command)
 app.add_typer(policy.app, name="policy")
+app.add_typer(ledger.app, name="ledger")
 
 
 @app.callback(invoke_without_command=True)

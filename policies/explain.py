@@ -62,6 +62,8 @@ def _lines(rules: BaseModel, prefix: str) -> Iterator[Line]:
 
 
 def _words(value: object) -> str:
+    if value is None:
+        return "not set"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, Enum):

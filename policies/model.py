@@ -86,6 +86,27 @@ class SynthesisRules(_Rules):
             "doi:10.1561/0400000042); an audit bounds the attacks that were tried."
         },
     )
+    epsilon: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="The most that all steps with a mechanism may cost a patient of one cohort together, over all "
+        "models and runs in its ledger; without it there is no limit.",
+        json_schema_extra={
+            "rests_on": "Costs of all releases add up (composition, Dwork & Roth 2014, §3.5, doi:10.1561/0400000042); "
+            "how large ε may be is a choice (NIST SP 800-226, doi:10.6028/NIST.SP.800-226)."
+        },
+    )
+    delta: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="The δ at which ε is counted; without it 1/(10·patients), and never 1/patients or more.",
+        json_schema_extra={
+            "rests_on": "At δ = 1/patients a mechanism that publishes one random patient whole counts as private "
+            "(Dwork & Roth 2014, §2.3, doi:10.1561/0400000042)."
+        },
+    )
 
 
 class AuditRules(_Rules):

@@ -22,8 +22,9 @@ from anonsynth.cli.outcome import refuse, tell
 from anonsynth.errors import ExitStatus, VerdictError
 from anonsynth.pipeline import RunResult, StageTime
 
-COMMANDS = ("audit", "demo", "doctor", "generate", "ingest", "inspect", "policy", "run", "simulate", "train")
+COMMANDS = ("audit", "demo", "doctor", "generate", "ingest", "inspect", "ledger", "policy", "run", "simulate", "train")
 POLICY_COMMANDS = ("check", "explain", "list", "show")
+LEDGER_COMMANDS = ("show", "verify")
 HELP_SECONDS = 0.6
 
 
@@ -61,7 +62,9 @@ def test_help_is_quick() -> None:
     assert min(spent) < HELP_SECONDS
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["run", "--help"], ["policy", "list"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["train", "--help"], ["run", "--help"], ["policy", "list"], ["ledger", "show", "--help"]]
+)
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     code = (
         "import sys; from anonsynth.cli.main import app\n"
@@ -78,7 +81,14 @@ def test_every_command_of_the_first_way_is_there() -> None:
     assert set(COMMANDS) == set(get_command(app).commands)  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("command", [[name] for name in COMMANDS] + [["policy", name] for name in POLICY_COMMANDS])
+@pytest.mark.parametrize(
+    "command",
+    [
+        *([name] for name in COMMANDS),
+        *(["policy", name] for name in POLICY_COMMANDS),
+        *(["ledger", name] for name in LEDGER_COMMANDS),
+    ],
+)
 def test_every_commands_help_shows_an_example_of_itself(command: list[str]) -> None:
     ended = CliRunner().invoke(app, [*command, "--help"], env={"COLUMNS": "300"})
     assert ended.exit_code == 0

@@ -63,6 +63,7 @@ def test_a_model_folder_holds_what_it_promises(tiny_model: Path) -> None:
     assert "generator.safetensors" in info.weights_sha256
     assert all(sha256_file(tiny_model / name) == digest for name, digest in info.weights_sha256.items())
     assert (tiny_model / "training.png").stat().st_size > 5000
+    assert info.ledger.startswith("no guarantee: ")
     assert "No guarantee" in (tiny_model / "model_card.md").read_text("utf-8")
     assert not (tiny_model / "resume.safetensors").exists()
 

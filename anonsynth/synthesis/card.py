@@ -36,7 +36,7 @@ trained by anonsynth {info.anonsynth}.
 ## Privacy statement
 
 {_statement(info)}
-
+{_ledger(info)}
 Read from private data without a mechanism:
 
 {unprotected}
@@ -64,6 +64,11 @@ def _statement(info: ModelInfo) -> str:
             "what it reveals about a training patient. What is known about leaks is what an audit has looked for."
         )
     return f"**{info.guarantee.value}.**"
+
+
+def _ledger(info: ModelInfo) -> str:
+    """Return the ledger's line, composed over everything that was ever spent on the cohort, not on this model alone."""
+    return f"\nIn the cohort's ledger when training ended: {info.ledger}.\n" if info.ledger else ""
 
 
 def _price_rows(info: ModelInfo) -> str:

@@ -37,6 +37,7 @@ class ModelInfo(BaseModel):
         guarantee: What holds for the patients: the weakest of all steps.
         border_stray: How far a generated scan's borders stray from its label map's, in voxels.
         unprotected: What was read from private data without a mechanism, in words.
+        ledger: How the guarantee stood in the cohort's ledger when training ended; "" in models from before it.
         prices: What a guarantee would have cost; informative.
         cohort_sha256: Hash of the cohort's tables that the model was trained on.
         weights_sha256: Hash of every file that generation reads: the generator, the shape prior if there is one.
@@ -62,6 +63,7 @@ class ModelInfo(BaseModel):
     weights_sha256: dict[str, str]
     seconds: float
     machine: str
+    ledger: str = ""
 
 
 def hash_weights(folder: Path) -> dict[str, str]:

@@ -27,7 +27,9 @@ from anonsynth.files import (
     write_text,
 )
 from anonsynth.policies.model import Policy
+from anonsynth.privacy.declare import Step, declare, standing
 from anonsynth.privacy.price import Price, price_of_guarantee
+from anonsynth.privacy.spending import Budget, StepKind, refuse_unprotected
 from anonsynth.progress import Progress
 from anonsynth.seeds import stream, stream_seed
 from anonsynth.synthesis.card import model_card
@@ -48,6 +50,8 @@ from anonsynth.synthesis.vocabulary import coordinates
 __all__ = ["settings_hash", "train"]
 
 PICTURED = 4
+CHOICE = Step("choice", StepKind.SELECTION, "which label prior fits, field of view, modalities, labels, inferred grid")
+"""The first look at the cohort; what else is read follows from it."""
 
 
 def train(
@@ -65,12 +69,15 @@ def train(
 
     Called again with the same settings it resumes, or returns at once if the model is finished; with `resume` off an
     unfinished training starts anew. With `both_directions` MRI → label is trained on the cohort's own label maps too;
-    where anatomy has to be filled in it is trained in any case, on simulated people.
+    where anatomy has to be filled in it is trained in any case, on simulated people. Every step that reads patients
+    stands in the cohort's ledger before it runs.
 
     Raises:
         UsageError: If `out` holds a model of other settings, or the policy allows no label prior that fits.
-        InputError: If no training scan can be used.
+        VerdictError: If the policy asks for a guarantee: nothing here has a mechanism that could give one.
+        InputError: If no training scan can be used, or the cohort's ledger cannot be written.
     """
+    refuse_unprotected(Budget.of(policy), "this training")
     key = settings_hash(cohort, settings)
     has_label_network = (out / LABEL_NET_FILE).exists() or not both_directions
     if has_label_network and is_finished(out, MODEL_FILE) and read_json(out / MODEL_FILE)["settings_sha256"] == key:
@@ -78,8 +85,10 @@ def train(
     _claim(out, key)
     started = time.monotonic()
     device = pick_device(performance.device)
+    declare(cohort, policy, key[:16], CHOICE)
     source = choose_label_source(cohort, settings.prior, policy)
     records = usable_records(cohort, source)
+    declare(cohort, policy, key[:16], *_steps(source, both_directions=both_directions))
     class_maps = prepare_class_maps(cohort, records, source, out, key[:16], settings, performance, device, progress)
     styles, codes = _measure_styles(cohort, records, class_maps, source, settings)
     sampler = ScanSampler(
@@ -121,6 +130,7 @@ def train(
         guarantee=Guarantee.NONE,
         border_stray=strays,
         unprotected=_unprotected(cohort, source),
+        ledger=standing(cohort),
         patients=len({record.patient for record in records}),
         scans=len(records),
         prices=_prices(networks, records, settings),
@@ -217,6 +227,21 @@ def _unprotected(cohort: Cohort, source: LabelSource) -> tuple[str, ...]:
     items.append("which modalities and labels occur")
     items.append("which label prior fits (up to eight training scans were looked at)")
     return tuple(items)
+
+
+def _steps(source: LabelSource, *, both_directions: bool) -> tuple[Step, ...]:
+    """Return what a training is going to read from the patients, for the ledger; none of it has a mechanism."""
+    steps = [
+        Step("styles", StepKind.STATISTICS, "median intensities of each tissue and their principal axes"),
+        Step("generator", StepKind.TRAINING, "images and label maps: label → MRI"),
+    ]
+    if source.prior is PriorChoice.SHAPE:
+        steps.insert(0, Step("shape prior", StepKind.PRIOR, "label maps and intensity classes: the shape prior"))
+    if both_directions:
+        steps.append(Step("label network", StepKind.TRAINING, "images and label maps: MRI → label"))
+    if source.vocabulary.context > 1:
+        steps.append(Step("finish", StepKind.STATISTICS, "texture, straying of borders, intensities beside borders"))
+    return tuple(steps)
 
 
 @torch.no_grad()

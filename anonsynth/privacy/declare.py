@@ -1,0 +1,101 @@
+"""How a step says, before it runs, what it will cost the patients: one line in whoever reads private data.
+
+A step that cannot declare does not run. So a cohort whose folder is read-only can be inspected, audited and generated
+beside, but not trained on: training writes class maps into it anyway.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from anonsynth.cohort.model import Split
+from anonsynth.cohort.store import Cohort
+from anonsynth.errors import InputError
+from anonsynth.files import sha256_file
+from anonsynth.policies.model import Policy
+from anonsynth.privacy.events import Event, NoGuarantee
+from anonsynth.privacy.ledger import Ledger
+from anonsynth.privacy.spending import Budget, Spend, StepKind
+
+__all__ = ["LEDGER_FILE", "Step", "declare", "fingerprint", "ledger_at", "ledger_of", "standing"]
+
+LEDGER_FILE = "ledger.sqlite"
+
+
+def ledger_of(cohort: Path) -> Ledger:
+    """Return the ledger of a cohort's folder, whether or not it was begun."""
+    return Ledger(cohort / LEDGER_FILE)
+
+
+def ledger_at(place: Path) -> tuple[Ledger, str | None]:
+    """Return the ledger of a cohort's folder, or the one in a file; and the cohort's fingerprint if it is a folder.
+
+    Raises:
+        InputError: If there is neither.
+    """
+    if place.is_file():
+        return Ledger(place), None
+    if not place.is_dir():
+        raise InputError("there is no such cohort or ledger", remedy="name a cohort's folder or its ledger.sqlite")
+    return ledger_of(place), fingerprint(place)
+
+
+def fingerprint(cohort: Path) -> str:
+    """Return what tells cohorts apart: the SHA-256 of their table of scans, which holds a hash of every scan.
+
+    Raises:
+        InputError: If the folder holds no cohort.
+    """
+    table = cohort / "scans.tsv"
+    if not table.is_file():
+        raise InputError("the folder holds no cohort", remedy="name one that `anonsynth ingest` wrote")
+    return sha256_file(table)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A step that reads patients and writes something that is meant to leave.
+
+    Attributes:
+        name: In small letters; no other step of the same run has it.
+        kind: What kind of step it is.
+        what: What it reads, in words that name no patient and no place.
+        events: What it does to the patients' data; by default nothing protects them.
+    """
+
+    name: str
+    kind: StepKind
+    what: str
+    events: tuple[Event, ...] = (NoGuarantee(),)
+
+
+def declare(cohort: Cohort, policy: Policy, run: str, *steps: Step) -> None:
+    """Write steps into the cohort's ledger; call it before the first of them reads anything.
+
+    Called again for the same run it changes nothing, so that a resumed run spends once.
+
+    Args:
+        cohort: Whose training patients are read.
+        policy: Under which the steps run.
+        run: Names the run in small letters and digits: the hash of its settings. Where a mechanism draws noise that the
+            settings do not fix, it has to name that draw too.
+        steps: What is going to be done.
+
+    Raises:
+        BudgetError: If the policy's budget does not hold it.
+        VerdictError: If the policy asks for a guarantee and a step carries none.
+        InputError: If the ledger cannot be written or is broken.
+    """
+    ledger, budget = ledger_of(cohort.folder), Budget.of(policy)
+    scans, patients = fingerprint(cohort.folder), len(cohort.patients(Split.TRAIN))
+    for step in steps:
+        # The policy is part of the name: the same training under another policy is that policy's to answer for.
+        named = f"{run} {policy.id} {step.name}"
+        spend = Spend(id=named, step=step.kind, what=step.what, events=step.events, cohort=scans, patients=patients)
+        ledger.spend(spend, budget)
+
+
+def standing(cohort: Cohort) -> str:
+    """Say in one line how the guarantee of a cohort stands, composed over everything in its ledger."""
+    return ledger_of(cohort.folder).read().statement()
