@@ -59,6 +59,7 @@ class RunSettings(_Frozen):
         prior: Label prior: `auto`, `atlas` or `shape`.
         count: Scans to generate.
         steps: Training steps, the trainer's default if None.
+        planted: Copies of each weaker kind that the audit plants.
         seed: The one seed that all randomness flows from.
         device: `auto`, `cpu` or `cuda`; changes the speed, not what is made.
     """
@@ -75,6 +76,7 @@ class RunSettings(_Frozen):
     prior: str = "auto"
     count: int = Field(default=50, ge=1)
     steps: int | None = Field(default=None, ge=1)
+    planted: int = Field(default=6, ge=0)
     seed: int = Field(default=0, ge=0)
     device: str = "auto"
 
@@ -105,6 +107,7 @@ class DemoSettings(_Frozen):
         spacing: Voxel size of the simulated scans in mm.
         count: Scans to generate.
         steps: Training steps.
+        planted: Copies of each weaker kind that the audit plants.
         seed: The one seed that all randomness flows from.
         device: `auto`, `cpu` or `cuda`.
     """
@@ -113,7 +116,8 @@ class DemoSettings(_Frozen):
     patients: int = Field(default=40, ge=8)
     spacing: float = Field(default=4.0, gt=0)
     count: int = Field(default=50, ge=1)
-    steps: int = Field(default=300, ge=1)
+    steps: int = Field(default=200, ge=1)
+    planted: int = Field(default=2, ge=0)
     seed: int = Field(default=0, ge=0)
     device: str = "auto"
 
@@ -178,7 +182,7 @@ def run(settings: RunSettings, progress: OpenProgress, announce: Announce) -> Ru
 def demo(settings: DemoSettings, progress: OpenProgress, announce: Announce) -> RunResult:
     """Simulate patients and go the whole way with them, as with anybody's scans."""
     source = settings.out / "source"
-    told = settings.model_dump(include={"out", "count", "steps", "seed", "device"})
+    told = settings.model_dump(include={"out", "count", "steps", "planted", "seed", "device"})
     as_run = RunSettings(sources=(source,), policy="internal", **told)
     policy = load_policy(as_run.policy)
     simulated = {"simulated": {"patients": settings.patients, "spacing": settings.spacing}}
@@ -268,7 +272,14 @@ def _stages(settings: RunSettings, policy: Policy) -> tuple[Stage, ...]:
     def auditing(progress: Progress) -> str:
         from anonsynth.audits.audit import AuditSettings, audit
 
-        chosen = AuditSettings(synthetic=synthetic, cohort=cohort, out=audited, seed=settings.seed)
+        chosen = AuditSettings(
+            synthetic=synthetic,
+            cohort=cohort,
+            out=audited,
+            seed=settings.seed,
+            weaker_copies=settings.planted,
+            curve_copies=-(-settings.planted // 6),
+        )
         return audit(chosen, policy, progress).sentence
 
     return (
