@@ -271,6 +271,7 @@ def _stages(settings: RunSettings, policy: Policy) -> tuple[Stage, ...]:
 
     def auditing(progress: Progress) -> str:
         from anonsynth.audits.audit import AuditSettings, audit
+        from anonsynth.audits.loading import curve_copies_for
 
         chosen = AuditSettings(
             synthetic=synthetic,
@@ -278,7 +279,7 @@ def _stages(settings: RunSettings, policy: Policy) -> tuple[Stage, ...]:
             out=audited,
             seed=settings.seed,
             weaker_copies=settings.planted,
-            curve_copies=-(-settings.planted // 6),
+            curve_copies=curve_copies_for(settings.planted),
         )
         return audit(chosen, policy, progress).sentence
 

@@ -20,12 +20,17 @@ from anonsynth.policies.model import AuditRules
 from anonsynth.progress import Progress
 from anonsynth.synthesis.model import check_weights, open_model
 
-__all__ = ["AuditSettings", "Sides", "Sources", "check_model", "find_sources", "open_sides"]
+__all__ = ["AuditSettings", "Sides", "Sources", "check_model", "curve_copies_for", "find_sources", "open_sides"]
 
 NO_HOLDOUT = (
     "give patients the generator never saw with --holdout, or set some aside before training with "
     "`anonsynth ingest --holdout 0.2`; without them nobody can say how near is too near"
 )
+
+
+def curve_copies_for(planted: int) -> int:
+    """Return how many copies to plant at each further strength of the curves: a sixth of `planted`, rounded up."""
+    return -(-planted // 6)
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,7 @@ def command(
     del explain  # answered by its callback
     from anonsynth.audits.audit import AuditSettings, audit
     from anonsynth.audits.finding import Verdict, validated
+    from anonsynth.audits.loading import curve_copies_for
     from anonsynth.policies.model import load_policy
 
     settings = AuditSettings(
@@ -64,7 +65,7 @@ def command(
         holdout=holdout,
         seed=seed,
         weaker_copies=planted,
-        curve_copies=-(-planted // 6),
+        curve_copies=curve_copies_for(planted),
         model=model,
     )
     with progress() as shown:
