@@ -181,7 +181,8 @@ def test_the_plain_folders_are_what_the_others_are_held_against(plain: AuditDocu
 def test_however_folders_are_stored_the_same_scans_are_flagged(
     tmp_path: Path, plain: AuditDocument, synthetic: Side, train: Side, holdout: Side
 ) -> None:
-    document = audit(_settings(tmp_path, synthetic, train, holdout), POLICY, QUIET).document
+    result = audit(_settings(tmp_path, synthetic, train, holdout), POLICY, QUIET)
+    document = result.document
     assert _flagged(document) == COPIES
     assert document.verdict is plain.verdict
     found = _named(document)
@@ -192,6 +193,7 @@ def test_however_folders_are_stored_the_same_scans_are_flagged(
     inputs = document.inputs
     assert (inputs.synthetic.scans, inputs.train.patients, inputs.holdout.patients) == (NEW + 6, TRAIN, HOLDOUT)
     assert inputs.synthetic.skipped == inputs.train.skipped == inputs.holdout.skipped == 0
+    assert str(tmp_path) not in (result.folder / "audit.json").read_text("utf-8")
     assert inputs.synthetic.labelled == (NEW + 6 if synthetic[0] in ("labels", "bids") else 0)
 
 
