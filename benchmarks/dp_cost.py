@@ -1,14 +1,15 @@
 """What a private step costs beside a plain one: time and memory, our ways and Opacus' in the same run.
 
-    python benchmarks/dp_cost.py [--axis 40] [--batch 4] [--repeats 9] [--threads 2]
+    python benchmarks/dp_cost.py [--axis 40] [--batch 4] [--items 1] [--repeats 9] [--threads 2]
 
-A step is forward, backward and an SGD update on one batch; a private one clips every patient's gradient (one scan
-each), adds noise and divides by the expected batch. The same crop size, weights and batch for all:
+A step is forward, backward and an SGD update on one batch; a private one clips every patient's gradient, adds noise and
+divides by the expected batch. The same crop size, weights and batch for all, `--items` crops of each patient:
 
 - `plain`: the batch as one, the mean of the losses;
 - `one by one`: `patient_gradients(at_once=1)`, what training uses;
 - `vmap`: `patient_gradients(at_once=batch)`;
-- `opacus hooks`, `opacus functorch`, `opacus ghost`: Opacus' per-sample gradients, whose noise is torch's.
+- `opacus hooks`, `opacus functorch`, `opacus ghost`: Opacus' per-sample gradients, whose noise is torch's. Its unit is
+  the crop, so it takes part only where each patient has one.
 
 Times are measured in one process that goes through all variants in turn, again and again; a ratio is that of a variant
 and of the plain step in the same round, its median stands with an interval that covers the true median in at least
@@ -95,14 +96,17 @@ def make_batch(batch: int, axis: int) -> dict[str, Tensor]:
     return {"condition": both[:, :CONDITION], "image": both[:, CONDITION:]}
 
 
-def make_step(variant: str, name: str, batch: int, axis: int) -> Step:
+def make_step(variant: str, name: str, batch: int, each: int, axis: int) -> Step:
     """Return a function that makes one step of a variant.
 
     Raises:
         Exception: Whatever the variant says about a network that it cannot take.
     """
-    network, items = make_network(name), make_batch(batch, axis)
+    network, items = make_network(name), make_batch(batch * each, axis)
     if variant.startswith("opacus"):
+        if each > 1:
+            msg = "its unit is the crop, not the patient"
+            raise UsageError(msg)
         return _opacus(variant.removeprefix("opacus "), network, items, batch)
     optimiser = torch.optim.SGD(network.parameters(), lr=1e-3)
     if variant == "plain":
@@ -118,7 +122,10 @@ def make_step(variant: str, name: str, batch: int, axis: int) -> Step:
     settings = DPSGDSettings(
         clipping_norm=NORM, noise_multiplier=SIGMA, sampling_rate=0.5, steps=1, expected_batch=batch
     )
-    patients = [Contribution(f"P{i}", {key: value[i : i + 1] for key, value in items.items()}) for i in range(batch)]
+    patients = [
+        Contribution(f"P{i}", {key: value[i * each : (i + 1) * each] for key, value in items.items()})
+        for i in range(batch)
+    ]
     at_once = 1 if variant == "one by one" else batch
 
     def private() -> None:
@@ -182,7 +189,8 @@ def main() -> int:
         return 0
     for name in options.networks:
         weights = sum(parameter.numel() for parameter in make_network(name).parameters())
-        print(f"{name}: {weights} weights, {options.batch} patients, {options.axis}³ voxels, {options.threads} threads")
+        crops = f"{options.batch} patients with {options.items} crops of {options.axis}³ voxels"
+        print(f"{name}: {weights} weights, {crops}, threads: {options.threads}", flush=True)
         timed = _call(options, "time", name, "")
         for variant in VARIANTS:
             _print(variant, timed[variant], _call(options, "memory", name, variant))
@@ -192,7 +200,8 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--axis", type=int, default=40, help="voxels along each axis, a multiple of 8")
-    parser.add_argument("--batch", type=int, default=4, help="patients in a step, one scan each")
+    parser.add_argument("--batch", type=int, default=4, help="patients in a step")
+    parser.add_argument("--items", type=int, default=1, help="crops of each patient")
     parser.add_argument("--repeats", type=int, default=9, help="rounds through all variants")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=NETWORKS)
@@ -203,7 +212,7 @@ def _options() -> argparse.Namespace:
 
 def _call(options: argparse.Namespace, child: str, network: str, variant: str) -> dict[str, dict[str, object]]:
     command = [sys.executable, __file__, "--child", child, "--networks", network, "--variant", variant]
-    for key in ("axis", "batch", "repeats", "threads"):
+    for key in ("axis", "batch", "items", "repeats", "threads"):
         command += [f"--{key}", str(getattr(options, key))]
     environment = os.environ | {"OMP_NUM_THREADS": str(options.threads)}
     ended = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
@@ -218,7 +227,7 @@ def _times(options: argparse.Namespace) -> dict[str, dict[str, object]]:
     found: dict[str, dict[str, object]] = {}
     for variant in VARIANTS:
         try:
-            step = make_step(variant, options.networks[0], options.batch, options.axis)
+            step = make_step(variant, options.networks[0], options.batch, options.items, options.axis)
             step()
         except (UsageError, NotImplementedError, RuntimeError, ValueError, TypeError, AttributeError, KeyError) as why:
             found[variant] = {"refused": f"{type(why).__name__}: {str(why).splitlines()[0][:110]}"}
@@ -257,7 +266,7 @@ def _memory(options: argparse.Namespace) -> dict[str, dict[str, object]]:
     torch.nn.Conv3d(1, 1, 1)(torch.zeros(1, 1, 2, 2, 2)).sum().backward()
     idle = _peak()
     try:
-        step = make_step(options.variant, options.networks[0], options.batch, options.axis)
+        step = make_step(options.variant, options.networks[0], options.batch, options.items, options.axis)
         step()
         step()
     except (UsageError, NotImplementedError, RuntimeError, ValueError, TypeError, AttributeError, KeyError):

@@ -106,10 +106,10 @@ def test_the_event_is_built_from_what_runs() -> None:
 def test_noise_is_normal_independent_and_drawn_again_only_for_the_same_step() -> None:
     from scipy.stats import kstest
 
-    drawn = RANDOM.normal(20_001, "a")
+    drawn = RANDOM.normal(20_001, "a").numpy()
     assert kstest(drawn, "norm").pvalue > 1e-4
     assert abs(np.corrcoef(drawn[:10_000], drawn[10_000:20_000])[0, 1]) < 0.04
-    assert np.array_equal(drawn, RANDOM.normal(20_001, "a"))
+    assert np.array_equal(drawn, RANDOM.normal(20_001, "a").numpy())
     others = [
         RANDOM.normal(20_001, "b"),
         PrivateRandomness(SECRET, "another run").normal(20_001, "a"),
@@ -129,7 +129,7 @@ def test_names_are_not_run_together_and_the_secret_is_not_printed() -> None:
 
 @pytest.mark.parametrize("factor", [0.0, 0.1, 0.5, 0.9, 1.1, 3.0])
 def test_noise_that_is_not_as_strong_as_promised_is_noticed(factor: float) -> None:
-    noise = {"a": torch.from_numpy(RANDOM.normal(4000, "check"))}
+    noise = {"a": RANDOM.normal(4000, "check")}
     check_noise(noise, 1.0)
     with pytest.raises(InternalError, match="not as strong as promised"):
         check_noise({"a": factor * noise["a"]}, 1.0)
@@ -138,7 +138,7 @@ def test_noise_that_is_not_as_strong_as_promised_is_noticed(factor: float) -> No
 def test_the_check_of_the_noise_gives_no_false_alarm() -> None:
     for count in (1, 2, 7, 100):
         for draw in range(200):
-            check_noise({"a": torch.from_numpy(RANDOM.normal(count, "calm", count, draw))}, 1.0)
+            check_noise({"a": RANDOM.normal(count, "calm", count, draw)}, 1.0)
 
 
 # What is left out is noticed by the code that runs.

@@ -22,7 +22,7 @@ LAYERS: dict[str, Callable[[], nn.Module]] = {
     "transposed": lambda: nn.ConvTranspose3d(4, 3, 4, stride=2, padding=1),
     "group norm": lambda: nn.GroupNorm(2, 4),
     "instance norm": lambda: nn.InstanceNorm3d(4, affine=True),
-    "layer norm": lambda: nn.LayerNorm([4, 4, 4]),
+    "layer norm": lambda: nn.LayerNorm(4),
     "linear": lambda: nn.Linear(4, 3),
     "average pooling": lambda: nn.AvgPool3d(2),
     "nearest": lambda: nn.Upsample(scale_factor=2),
@@ -37,14 +37,14 @@ def square(network: nn.Module, items: Items) -> Tensor:
     return (network(items["image"]) - items["target"][:, None, None, None, None]).pow(2).flatten(1).mean(1)
 
 
-def contributions(channels: int, axis: int = 4) -> list[Contribution]:
+def contributions(channels: int, shape: tuple[int, int, int] = (4, 4, 4)) -> list[Contribution]:
     """Four patients with one to four items each."""
     draw = torch.Generator().manual_seed(3)
     return [
         Contribution(
             f"P{count}",
             {
-                "image": torch.randn(count, channels, axis, axis, axis, generator=draw, dtype=torch.float64),
+                "image": torch.randn(count, channels, *shape, generator=draw, dtype=torch.float64),
                 "target": torch.randn(count, generator=draw, dtype=torch.float64),
             },
         )
@@ -78,12 +78,13 @@ def assert_exact(network: nn.Module, loss: Callable[[nn.Module, Items], Tensor],
                 torch.testing.assert_close(value, reference, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("shape", [(4, 4, 4), (6, 5, 4)])
 @pytest.mark.parametrize("name", LAYERS)
-def test_every_allowed_layer_has_exact_gradients(name: str) -> None:
+def test_every_allowed_layer_has_exact_gradients(name: str, shape: tuple[int, int, int]) -> None:
     torch.manual_seed(1)
     network = nn.Sequential(nn.Conv3d(2, 4, 1), LAYERS[name]()).double()
     check_network(network)
-    assert_exact(network, square, contributions(2))
+    assert_exact(network, square, contributions(2, shape))
 
 
 def test_no_allowed_layer_is_left_out() -> None:
@@ -98,7 +99,7 @@ def test_the_projects_generator_has_exact_gradients() -> None:
     check_network(network, composed)
     with pytest.raises(UsageError, match="not on the list"):
         check_network(network)
-    assert_exact(network, square, contributions(2, 8)[:3])
+    assert_exact(network, square, contributions(2, (8, 8, 8))[:3])
 
 
 def judge(network: nn.Module, items: Items) -> Tensor:
@@ -116,7 +117,7 @@ def test_the_projects_discriminator_has_exact_gradients_without_its_spectral_nor
         if isinstance(module, nn.Conv3d):
             remove_parametrizations(module, "weight")
     check_network(network, (Discriminator,))
-    assert_exact(network, judge, contributions(2, 8)[:3])
+    assert_exact(network, judge, contributions(2, (8, 8, 8))[:3])
 
 
 class Odd(nn.Conv3d):

@@ -10,7 +10,7 @@ is a step like any other: noise is drawn and released, since leaving it out woul
 
 What could make the proof void is looked at in every step, by the code that runs: no patient twice, no contribution
 above C, noise of the strength that was promised. These checks depend on the noise and on the program, never on a
-patient's values; an alarm of the noise check that should not be has a probability below 10⁻¹².
+patient's values; an alarm of the noise check that should not be has a probability below 10⁻¹², which adds as much to δ.
 """
 
 from __future__ import annotations
@@ -124,8 +124,8 @@ def norm(gradient: Gradient) -> float:
 
 def noise_like(like: Tensor, strength: float, randomness: PrivateRandomness, step: int, name: str) -> Tensor:
     """Return independent normal noise of the standard deviation `strength`, shaped as `like`, in double precision."""
-    drawn = torch.from_numpy(randomness.normal(like.numel(), "noise", step, name))
-    return (strength * drawn).reshape(like.shape).to(like.device)
+    drawn = randomness.normal(like.numel(), "noise", step, name).mul_(strength)
+    return drawn.reshape(like.shape).to(like.device)
 
 
 def check_noise(noise: Gradient, strength: float) -> None:

@@ -20,11 +20,12 @@ is 8.6 standard deviations; 10⁻¹⁷ of a normal distribution lies beyond it.
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 import torch
+from torch import Tensor
 
 __all__ = ["SECRET_BYTES", "PrivateRandomness"]
 
@@ -56,18 +57,18 @@ class PrivateRandomness:
         told = b"".join(len(part).to_bytes(8, "little") + part for part in parts)
         return hashlib.shake_256(told).digest(count)
 
-    def uniform(self, count: int, *names: str | int) -> npt.NDArray[np.float64]:
-        """Return (count,) independent numbers in [0, 1), each a multiple of 2⁻⁵³."""
+    def uniform(self, count: int, *names: str | int) -> Tensor:
+        """Return (count,) independent numbers in [0, 1), double precision, each a multiple of 2⁻⁵³."""
         words = np.frombuffer(self.draw(8 * count, "uniform", *names), dtype="<u8")
-        return (words >> np.uint64(11)).astype(np.float64) * UNIT
+        return torch.from_numpy((words >> np.uint64(11)).astype(np.float64)).mul_(UNIT)
 
-    def normal(self, count: int, *names: str | int) -> npt.NDArray[np.float64]:
+    def normal(self, count: int, *names: str | int) -> Tensor:
         """Return (count,) independent standard normal numbers (Box and Muller 1958, doi:10.1214/aoms/1177706645)."""
         half = (count + 1) // 2
         drawn = self.uniform(2 * half, "normal", *names)
-        radius = np.sqrt(-2 * np.log1p(-drawn[:half]))  # 1 − u is never 0
-        angle = (2 * np.pi) * drawn[half:]
-        return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])[:count]
+        radius = drawn[:half].neg_().log1p_().mul_(-2).sqrt_()  # 1 − u is never 0
+        angle = drawn[half:].mul_(2 * math.pi)
+        return torch.cat([radius * angle.cos(), radius * angle.sin()])[:count]
 
     def generator(self, *names: str | int) -> torch.Generator:
         """Return a torch generator for crops and augmentations; noise that protects somebody does not come from it."""
