@@ -33,6 +33,7 @@ from anonsynth.privacy.spending import Budget, Spend, StepKind
 SCANS = "ab" * 32
 PATIENTS = tuple(f"P{index:04d}" for index in range(12))
 SAVE_EVERY = 3
+EARLY = (0, 1, 1)
 WROTE = struct.Struct("<qd")
 """A step that was made: its number, and the sum of the weights after it."""
 
@@ -126,7 +127,8 @@ def kill_again_and_again(folder: Path, kills: int, steps: int, chance: random.Ra
     """Kill a training at random moments until it has died `kills` times or ended; let it end; look at what is left."""
     folder.mkdir(parents=True, exist_ok=True)
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch.func", "anonsynth.privacy.private_training"])
+    # An optimiser imports torch._dynamo when it is made.
+    context.set_forkserver_preload(["torch._dynamo", "anonsynth.privacy.private_training"])
     event = settings(steps).event
     killed = undeclared = short = 0
     done = False
@@ -136,8 +138,10 @@ def kill_again_and_again(folder: Path, kills: int, steps: int, chance: random.Ra
         life.start()
         say.close()
         doomed = killed < kills
-        # About two moments for the beginning and six steps: some lives get past two checkpoints, some to none.
-        for _ in range(chance.randrange(9) if doomed else 0):
+        # The first lives end before there is a secret, or before it is declared. Later ones hear of two moments for the
+        # beginning and of up to six steps: some get past two checkpoints, some to none.
+        heard = EARLY[killed] if killed < len(EARLY) else chance.randrange(9)
+        for _ in range(heard if doomed else 0):
             try:
                 hear.recv_bytes()
             except EOFError:  # it has ended

@@ -139,7 +139,7 @@ def promised() -> tuple[float, float]:
     def event(noise: float) -> SampledGaussian:
         return SampledGaussian(noise_multiplier=noise, sampling_rate=RATE, steps=STEPS)
 
-    noise = find_noise(event, 4.0, DELTA)
+    noise = find_noise(event, 3.0, DELTA)
     return noise, epsilon_of([event(noise)], DELTA)
 
 
