@@ -4,6 +4,7 @@
     ├── UsageError                2   the command line or a policy file is wrong
     ├── InputError                3   a file or folder cannot be used
     ├── VerdictError              4   an audit did not pass, or the policy refused
+    │   └── ContradictionError    4   what was measured contradicts the guarantee that is claimed
     ├── BudgetError               5   the privacy budget is exhausted
     └── InternalError             1   a promise of anonsynth's own was broken
 
@@ -20,6 +21,7 @@ from pathlib import Path
 __all__ = [
     "AnonsynthError",
     "BudgetError",
+    "ContradictionError",
     "ExitStatus",
     "InputError",
     "InternalError",
@@ -74,6 +76,10 @@ class VerdictError(AnonsynthError):
     """An audit did not pass, or the policy refused."""
 
     status = ExitStatus.VERDICT
+
+
+class ContradictionError(VerdictError):
+    """What was measured contradicts the guarantee that is claimed; nothing that rests on it may be released."""
 
 
 class BudgetError(AnonsynthError):

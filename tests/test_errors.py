@@ -13,6 +13,7 @@ STATUSES = {
     errors.UsageError: 2,
     errors.InputError: 3,
     errors.VerdictError: 4,
+    errors.ContradictionError: 4,
     errors.BudgetError: 5,
     errors.InternalError: 1,
 }

@@ -16,6 +16,7 @@ from anonsynth.files import sha256_file
 from anonsynth.policies.model import Policy
 from anonsynth.privacy.events import Event, NoGuarantee
 from anonsynth.privacy.ledger import Ledger
+from anonsynth.privacy.receipt import Receipt, spend_for
 from anonsynth.privacy.spending import Budget, Spend, StepKind
 
 __all__ = ["LEDGER_FILE", "Step", "declare", "fingerprint", "ledger_at", "ledger_of", "standing"]
@@ -70,7 +71,7 @@ class Step:
     events: tuple[Event, ...] = (NoGuarantee(),)
 
 
-def declare(cohort: Cohort, policy: Policy, run: str, *steps: Step) -> None:
+def declare(cohort: Cohort, policy: Policy, run: str, *steps: Step) -> tuple[Receipt, ...]:
     """Write steps into the cohort's ledger; call it before the first of them reads anything.
 
     Called again for the same run it changes nothing, so that a resumed run spends once.
@@ -82,6 +83,9 @@ def declare(cohort: Cohort, policy: Policy, run: str, *steps: Step) -> None:
             settings do not fix, it has to name that draw too.
         steps: What is going to be done.
 
+    Returns:
+        A receipt for each step. What draws noise asks for its receipt, so that it cannot run undeclared.
+
     Raises:
         BudgetError: If the policy's budget does not hold it.
         VerdictError: If the policy asks for a guarantee and a step carries none.
@@ -89,11 +93,13 @@ def declare(cohort: Cohort, policy: Policy, run: str, *steps: Step) -> None:
     """
     ledger, budget = ledger_of(cohort.folder), Budget.of(policy)
     scans, patients = fingerprint(cohort.folder), len(cohort.patients(Split.TRAIN))
+    receipts = []
     for step in steps:
         # The policy is part of the name: the same training under another policy is that policy's to answer for.
         named = f"{run} {policy.id} {step.name}"
         spend = Spend(id=named, step=step.kind, what=step.what, events=step.events, cohort=scans, patients=patients)
-        ledger.spend(spend, budget)
+        receipts.append(spend_for(ledger, spend, budget))
+    return tuple(receipts)
 
 
 def standing(cohort: Cohort) -> str:

@@ -218,7 +218,7 @@ def _append(connection: sqlite3.Connection, spend: Spend, budget: Budget) -> Ent
     found = history.find(spend.id)
     if found is not None:
         if not found.is_of(spend, budget):
-            msg = "the ledger holds this spend id with another event, step or policy, and a step has one cost"
+            msg = "the ledger holds this spend id with another event, step, policy or cohort, and a step has one cost"
             raise UsageError(msg)
         return found
     check_budget(history, spend, budget)

@@ -70,8 +70,12 @@ class Entry(Spend):
     time: str
 
     def is_of(self, spend: Spend, budget: Budget) -> bool:
-        """Tell whether this is the same step under the same policy; wording and cohort may have changed since."""
-        return (self.step, self.events, self.policy) == (spend.step, spend.events, budget.policy)
+        """Tell whether this is the same step on the same cohort under the same policy; wording may have changed since.
+
+        The cohort counts: the same noise on other patients' data, or on some of them, is another release.
+        """
+        mine = (self.step, self.events, self.cohort, self.policy)
+        return mine == (spend.step, spend.events, spend.cohort, budget.policy)
 
 
 @dataclass(frozen=True, slots=True)
