@@ -176,7 +176,7 @@ def noisy_sum(query: Query, patients: Iterable[tuple[str, Floats64]] | Mapping[s
         whole = np.append(clipped(vector.astype(np.float64), query.bound), COUNT_SHARE * query.bound)
         total += _towards_zero(whole, step)
     noise = np.rint(draw.normal(query.name, query.size + 1) * (query.noise_multiplier * STEPS))
-    released = (total + noise.astype(np.int64)) * step
+    released: Floats64 = (total + noise.astype(np.int64)).astype(np.float64) * step
     # One patient's constant as it was summed, not before it was cut to whole steps.
     one = float(_towards_zero(np.array([COUNT_SHARE * query.bound]), step)[0] * step)
     return NoisySum(released[:-1], float(released[-1]) / one, query.deviation, query.deviation / one)
