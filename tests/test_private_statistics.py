@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from anonsynth.anatomy.cosine_shape import frame_of
+from anonsynth.anatomy.cosine_shape import FRAME_SPREAD, frame_of
 from anonsynth.cohort.model import Split
 from anonsynth.cohort.store import Cohort
 from anonsynth.policies.model import load_policy
@@ -21,7 +21,7 @@ from anonsynth.synthesis import private_statistics as statistics
 from anonsynth.synthesis.appearance import AppearanceBlocks, Block, Blocks, spread_blocks
 from anonsynth.synthesis.label_source import choose_private_source
 from anonsynth.synthesis.preparation import plain_class_map
-from anonsynth.synthesis.private_plan import PrivatePlan, make_plan
+from anonsynth.synthesis.private_plan import Facts, PrivatePlan, groups_of, make_plan
 from anonsynth.synthesis.private_train import facts_of
 from anonsynth.synthesis.settings import PriorChoice
 
@@ -75,6 +75,8 @@ def test_without_noise_the_statistics_are_those_of_the_patients(
     maps = [plain_class_map(tiny_cohort, record, source) for record in records]
     frames = np.array([frame_of(m, 6, r.fov_low, r.fov_high) for m, r in zip(maps, records, strict=True)])
     assert np.allclose(found.model.frame, frames.mean(0), atol=1e-2)
+    spreads = np.clip(frames.std(0), math.sqrt(0.1) * FRAME_SPREAD, 2 * FRAME_SPREAD)
+    assert np.allclose(found.model.frame_deviation, spreads, rtol=0.05)
     # Medians of the labels, in the modality that everybody has: class 7 is the body, class 8 the tumour.
     medians = [
         [np.median(tiny_cohort.load(r).image[0][m == k]) for k in (7, 8)] for m, r in zip(maps, records, strict=True)
@@ -86,6 +88,24 @@ def test_without_noise_the_statistics_are_those_of_the_patients(
     # Every patient has told the number of patients: eight of them, whatever the number of scans or modalities.
     counts = [releases.take(q.name, dict).count for q in plan.queries]
     assert np.allclose(counts, 8, atol=1e-2)
+
+
+def test_the_noise_of_the_means_is_not_taken_for_differences_between_patients() -> None:
+    """Squares around a noisy mean are larger by its error; how much is expected follows from the plan."""
+    rng = np.random.default_rng(0)
+    plan = make_plan(Facts(100, (40, 56, 44), 6, 2, 1, shaped=True), 1.0)
+    common = np.sqrt(np.square(plan.deviations) - np.square(plan.between))
+    noise = plan.query("fields").deviation / 100 / plan.wave_weights
+    kept = np.square(common) / (np.square(common) + np.square(noise))
+    groups, squares = groups_of(plan.waves), []
+    for _ in range(60):
+        truth = common * rng.normal(size=len(common))
+        released = kept * (truth + noise * rng.normal(size=len(common)))
+        patient = truth + plan.between * rng.normal(size=len(common))
+        squares.append(np.bincount(groups, np.square((patient - released) / plan.between)) / np.bincount(groups))
+    expected = 1 + plan.excess()[1]
+    assert np.abs(np.mean(squares, axis=0) / expected - 1).max() < 0.25
+    assert expected.max() > 1.5, "the test could not tell the excess from none"
 
 
 def test_no_patient_moves_a_release_by_more_than_its_bound(tiny_cohort: Cohort) -> None:

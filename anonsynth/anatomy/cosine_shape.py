@@ -35,7 +35,16 @@ from anonsynth.anatomy.shells import usual_limits
 from anonsynth.cohort.geometry import LabelVolume
 from anonsynth.files import write_bytes
 
-__all__ = ["FRAME_CENTRE", "FRAME_SCALE", "CosineShapeModel", "encode", "frame_of", "load_cosines", "save_cosines"]
+__all__ = [
+    "FRAME_CENTRE",
+    "FRAME_SCALE",
+    "FRAME_SPREAD",
+    "CosineShapeModel",
+    "encode",
+    "frame_of",
+    "load_cosines",
+    "save_cosines",
+]
 
 Floats = npt.NDArray[np.float32]
 Floats64 = npt.NDArray[np.float64]
@@ -46,7 +55,9 @@ FRAME_CENTRE = np.array([*[np.log(0.85)] * 3, 0, 0, 0, *[np.log(0.18)] * 3, np.l
 middle, as a share of it; logarithm of their spread, as a share of it; logarithm of their fill: volume as a share of
 that of the ellipsoid of their spread (bent structures fill little of it)."""
 FRAME_SCALE = np.array([*[0.12] * 3, *[0.06] * 3, *[0.35] * 3, 0.5])
-"""(10,) how far frames are expected to lie from the centre."""
+"""(10,) how far frames of whatever structure are expected to lie from the centre."""
+FRAME_SPREAD = np.array([*[0.06] * 3, *[0.03] * 3, *[0.14] * 3, 0.17])
+"""(10,) how far people are expected to lie apart in one structure; spread and fill as in the heads of `cosines.py`."""
 ELLIPSOID = 4 / 3 * np.pi * 5**1.5
 """Volume of an ellipsoid whose spread along each axis is 1; its half axes are √5."""
 LEAST_FOV = 0.25
@@ -76,7 +87,7 @@ class CosineShapeModel(ShapeModel):
         waves: Waves,
         *,
         frame: Floats64 = FRAME_CENTRE,
-        frame_deviation: Floats64 = FRAME_SCALE / 2,
+        frame_deviation: Floats64 = FRAME_SPREAD,
         mean: Floats64 | None = None,
         deviation: Floats64 | None = None,
         limits: Floats | None = None,

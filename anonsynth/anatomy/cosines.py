@@ -15,7 +15,17 @@ import numpy as np
 import numpy.typing as npt
 from scipy import fft
 
-__all__ = ["DISTANCE", "PARTS", "SCORE", "Spectrum", "Waves", "choose_waves", "expanded", "projected"]
+__all__ = [
+    "DISTANCE",
+    "PARTS",
+    "SCORE",
+    "Spectrum",
+    "Waves",
+    "choose_waves",
+    "expanded",
+    "octaves",
+    "projected",
+]
 
 Shape = tuple[int, int, int]
 Floats64 = npt.NDArray[np.float64]
@@ -24,6 +34,8 @@ Waves = npt.NDArray[np.int64]
 
 SPREAD = 0.15
 """Spread of a labelled structure as a share of the grid's side, about: what frequencies are measured by."""
+OCTAVES = (1.5, 3.0, 6.0)
+"""Half waves, whichever their direction, at which the next octave begins."""
 FINEST = 14
 """Most half waves along an axis."""
 
@@ -37,12 +49,15 @@ class Spectrum:
         corner: Frequency from which it falls, in waves per spread of the structure.
         fall: Variance falls as (1 + (frequency ÷ corner)²)^−fall.
         weight: How much an error of 1 in this field matters beside one in the others.
+        between: Share of a coefficient's square that differs between people, by octave of frequency (`octaves`); the
+            rest is what they have in common.
     """
 
     deviation: float
     corner: float
     fall: float
     weight: float
+    between: tuple[float, float, float, float]
 
     def deviations(self, lattice: Shape) -> Floats64:
         """Return the expected deviation of each coefficient, (a, b, c), up to `FINEST` half waves an axis."""
@@ -53,11 +68,11 @@ class Spectrum:
         return result
 
 
-DISTANCE = Spectrum(deviation=0.25, corner=0.16, fall=3.0, weight=1.0)
+DISTANCE = Spectrum(deviation=0.25, corner=0.16, fall=3.0, weight=1.0, between=(0.12, 0.11, 0.22, 0.58))
 """Squashed distance from all labels together, beside that of an ellipsoid of the same pose."""
-PARTS = Spectrum(deviation=0.30, corner=0.10, fall=3.0, weight=0.3)
+PARTS = Spectrum(deviation=0.30, corner=0.10, fall=3.0, weight=0.3, between=(0.12, 0.11, 0.22, 0.58))
 """Squashed distance from one label less the mean over labels."""
-SCORE = Spectrum(deviation=0.90, corner=0.20, fall=2.25, weight=0.1)
+SCORE = Spectrum(deviation=0.90, corner=0.20, fall=2.25, weight=0.1, between=(0.20, 0.30, 0.53, 0.77))
 """Normal scores of the surroundings by the rank of their intensity."""
 
 
@@ -89,6 +104,12 @@ def choose_waves(spectra: tuple[Spectrum, ...], lattice: Shape, loss: float, mos
     fits = np.flatnonzero(falling >= loss**2 * np.cumsum(falling))
     kept = order[: min(int(fits[-1]) + 1 if fits.size else 1, most)]
     return np.concatenate(found)[kept].astype(np.int64), np.concatenate(deviations)[kept]
+
+
+def octaves(waves: Waves) -> npt.NDArray[np.int64]:
+    """Return the octave (R,) of each coefficient's frequency, 0 to 3."""
+    found: npt.NDArray[np.int64] = np.digitize(np.sqrt(np.square(waves[:, 1:]).sum(1)), OCTAVES).astype(np.int64)
+    return found
 
 
 def projected(fields: npt.NDArray[np.floating], waves: Waves) -> Floats64:

@@ -50,6 +50,8 @@ TEXTURE = 0.004 * np.exp(-0.5 * np.arange(LAGS + 1))
 PROFILE = (0.2, 0.1, 0.05, 0.03)
 FEWEST = 2
 """Stein's estimator is better than the plain mean from three numbers on."""
+SQUARES = 1.0
+"""How far a patient's mean square is expected to lie from 1."""
 LEAST_PAIRS = 50
 LEAST_VOXELS = 20
 
@@ -189,7 +191,9 @@ class AppearanceBlocks:
         return values
 
 
-def spread_blocks(modalities: int, classes: int, groups: int, *, shaped: bool) -> Blocks:
+def spread_blocks(
+    modalities: int, classes: int, groups: int, *, shaped: bool, excess: tuple[Floats64, Floats64] | None = None
+) -> Blocks:
     """Return the blocks of second moments around the released means; the first is that of the intensities.
 
     Intensities: products of the offsets of every two classes, in units of the public figure for their spread, where
@@ -202,7 +206,8 @@ def spread_blocks(modalities: int, classes: int, groups: int, *, shaped: bool) -
     else:
         blocks = [Block("colours", np.zeros(numbers), math.sqrt(3))]  # the fourth moment of a normal number is 3
     if shaped:
-        blocks += [Block("frame", np.full(10, 0.5), 0.7), Block("groups", np.ones(groups), 0.7)]
+        frame, fields = (np.zeros(10), np.zeros(groups)) if excess is None else excess
+        blocks += [Block("frame", 1 + frame, SQUARES), Block("groups", 1 + fields, SQUARES)]
     return Blocks(tuple(blocks))
 
 

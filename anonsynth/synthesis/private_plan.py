@@ -18,8 +18,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from anonsynth.anatomy.cosine_shape import FRAME_CENTRE, spectra_of
-from anonsynth.anatomy.cosines import Waves, choose_waves
+from anonsynth.anatomy.cosine_shape import FRAME_CENTRE, FRAME_SCALE, FRAME_SPREAD, spectra_of
+from anonsynth.anatomy.cosines import Waves, choose_waves, octaves
 from anonsynth.anatomy.shape import lattice_of
 from anonsynth.errors import BudgetError
 from anonsynth.privacy.accountant import default_delta, epsilon_of, find_noise
@@ -106,6 +106,28 @@ class PrivatePlan:
         weights: Floats64 = np.sqrt(weight / self.deviations)
         return weights
 
+    @property
+    def between(self) -> Floats64:
+        """How much people are expected to differ in each coefficient, as a standard deviation, (R,)."""
+        spectra = spectra_of(self.facts.context, self.facts.labels)
+        share = np.array([spectrum.between for spectrum in spectra])[self.waves[:, 0], octaves(self.waves)]
+        between: Floats64 = self.deviations * np.sqrt(share)
+        return between
+
+    def excess(self) -> tuple[Floats64, Floats64]:
+        """Return by how much noise in the released means is expected to raise the squares around them.
+
+        Of the frame, (10,), and of each group of coefficients: in units of the square of how much people differ.
+        """
+        noise = self.query("frame").deviation / self.facts.patients
+        frame = np.square(noise * FRAME_SCALE / FRAME_SPREAD)
+        common = np.square(self.deviations) - np.square(self.between)
+        variance = np.square(self.query("fields").deviation / self.facts.patients / self.wave_weights)
+        # What is left of an error when a mean is drawn to 0 as far as its noise asks for.
+        error = variance * common / (variance + common) / np.square(self.between)
+        groups = groups_of(self.waves)
+        return frame, np.bincount(groups, error) / np.bincount(groups)
+
     def costs(self) -> dict[str, float]:
         """Return the ε of each release alone."""
         return {query.name: epsilon_of((query.event,), self.delta) for query in self.queries}
@@ -188,8 +210,7 @@ def _fields(facts: Facts, multiplier: float) -> tuple[Waves, Floats64, Query, fl
 
 def groups_of(waves: Waves) -> npt.NDArray[np.int64]:
     """Return the group (R,) of each coefficient: its field and octave of frequency, numbered from 0."""
-    octave = np.digitize(np.sqrt(np.square(waves[:, 1:]).sum(1)), (1.5, 3.0, 6.0))
-    keys = waves[:, 0] * 4 + octave
+    keys = waves[:, 0] * 4 + octaves(waves)
     groups: npt.NDArray[np.int64] = np.unique(keys, return_inverse=True)[1].reshape(-1).astype(np.int64)
     return groups
 

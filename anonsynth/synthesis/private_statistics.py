@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from anonsynth.anatomy.cosine_shape import FRAME_CENTRE, FRAME_SCALE, CosineShapeModel, encode, frame_of
+from anonsynth.anatomy.cosine_shape import FRAME_CENTRE, FRAME_SCALE, FRAME_SPREAD, CosineShapeModel, encode, frame_of
 from anonsynth.anatomy.shells import EDGES, SHELLS, distance_from, limits_for, nearest_shell
 from anonsynth.cohort.model import ScanRecord
 from anonsynth.cohort.store import Cohort
@@ -56,7 +56,8 @@ PUBLIC_SHARE = 0.25
 """Squares of intensity offsets are expected to be this share of the public figure's, all along one axis: brightness."""
 DRAWN = 24
 """Class maps that are drawn to see which scores the model gives."""
-LEAST_RATIO, LARGEST_RATIO = 0.05, 4.0
+LEAST_RATIO, LARGEST_RATIO = 0.1, 4.0
+"""Released squares are taken to be within these multiples of what is expected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +80,7 @@ def public_statistics(facts: Facts, plan: PrivatePlan, styles: int) -> Statistic
     blocks = AppearanceBlocks.of(facts.modalities, facts.context, facts.labels)
     model = None
     if facts.shaped:
-        model = CosineShapeModel.new(
-            facts.shape, facts.context, facts.labels, plan.waves, deviation=plan.deviations / 2
-        )
+        model = CosineShapeModel.new(facts.shape, facts.context, facts.labels, plan.waves, deviation=plan.between)
         model = _with_limits(model, np.full((len(SHELLS), facts.context), 1 / facts.context))
     appearance = {block.name: block.centre for block in blocks.blocks.blocks}
     numbers = facts.modalities * (facts.classes - 1)
@@ -132,8 +131,13 @@ def private_statistics(
     count = _pooled(counts)
     appearance = blocks.blocks.unpack(released.mean(count), released.mean_deviation(count))
     groups = groups_of(plan.waves)
+    excess = plan.excess() if plan.facts.shaped else None
     spread = spread_blocks(
-        plan.facts.modalities, plan.facts.classes, groups.max(initial=-1) + 1, shaped=plan.facts.shaped
+        plan.facts.modalities,
+        plan.facts.classes,
+        groups.max(initial=-1) + 1,
+        shaped=plan.facts.shaped,
+        excess=excess,
     )
 
     def offsets(record: ScanRecord) -> Floats64:
@@ -141,8 +145,8 @@ def private_statistics(
         colours = (reader.appearance(record, blocks, model)["colours"] - appearance["colours"]).ravel() / SPREAD_SCALE
         values = {"colours": packed_products(colours) if colours.size <= MOST_PRODUCTS else colours**2}
         if model is not None:
-            values["frame"] = (reader.frame(record) - frame) ** 2
-            apart = ((reader.coefficients(record, model) - fields) / plan.deviations) ** 2
+            values["frame"] = ((reader.frame(record) - frame) * FRAME_SCALE / FRAME_SPREAD) ** 2
+            apart = ((reader.coefficients(record, model) - fields) / plan.between) ** 2
             values["groups"] = np.bincount(groups, apart) / np.bincount(groups)
         return spread.pack(values)
 
@@ -150,13 +154,13 @@ def private_statistics(
     count = _pooled(counts)
     found = spread.unpack(released.mean(count), released.mean_deviation(count))
     axes = _axes(_covariance(found["colours"], released.mean_deviation(count), spread, plan.facts), plan.facts, styles)
-    if model is not None:
-        ratio = np.clip(found["frame"], LEAST_RATIO, LARGEST_RATIO)
-        power = np.clip(found["groups"], LEAST_RATIO, LARGEST_RATIO)[groups]
+    if model is not None and excess is not None:
+        ratio = np.clip(found["frame"] - excess[0], LEAST_RATIO, LARGEST_RATIO)
+        power = np.clip(found["groups"] - excess[1], LEAST_RATIO, LARGEST_RATIO)[groups]
         model = replace(
             model,
-            frame_deviation=FRAME_SCALE * np.sqrt(ratio),
-            deviation=(plan.deviations * np.sqrt(power)).astype(np.float32),
+            frame_deviation=FRAME_SPREAD * np.sqrt(ratio),
+            deviation=(plan.between * np.sqrt(power)).astype(np.float32),
         )
         if plan.facts.context > 1:
             model = _with_limits(model, np.clip(appearance["shells"], 0.01, None))
