@@ -19,6 +19,7 @@ from anonsynth.cli.commands import (
     ingest,
     inspect,
     ledger,
+    plan,
     policy,
     run,
     simulate,
@@ -43,7 +44,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for module in (doctor, demo, simulate, ingest, inspect, train, generate, audit, run):
+for module in (doctor, demo, simulate, ingest, inspect, plan, train, generate, audit, run):
     app.command(name=module.__name__.rpartition(".")[2], epilog=module.EXAMPLE)(module.command)
 app.add_typer(policy.app, name="policy")
 app.add_typer(ledger.app, name="ledger")

@@ -69,9 +69,10 @@ class SynthesisRules(_Rules):
     """What the label prior and the training may use."""
 
     priors: tuple[str, ...] = Field(
-        default=("atlas", "shape"),
+        default=("atlas", "private", "shape"),
         min_length=1,
-        description="The label priors that are allowed, in order of preference; `atlas` reads no patient.",
+        description="The label priors that are allowed, in order of preference; `atlas` reads no patient, `private` "
+        "carries a differential privacy guarantee, `shape` none.",
         json_schema_extra={
             "rests_on": "A label map is as identifying as the image: skull-stripped brains are linked across databases "
             "by plain similarity (arXiv:2602.10043)."
@@ -105,6 +106,15 @@ class SynthesisRules(_Rules):
         json_schema_extra={
             "rests_on": "At δ = 1/patients a mechanism that publishes one random patient whole counts as private "
             "(Dwork & Roth 2014, §2.3, doi:10.1561/0400000042)."
+        },
+    )
+    public_patients: bool = Field(
+        default=False,
+        description="Whether the number of training patients is known outside anyway and may be told: noise and δ "
+        "follow from it. Otherwise a guarantee needs a round figure from whoever trains.",
+        json_schema_extra={
+            "rests_on": "With neighbours that differ by one patient more or less the number itself is private (NIST SP "
+            "800-226, doi:10.6028/NIST.SP.800-226)."
         },
     )
 

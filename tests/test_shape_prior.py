@@ -11,14 +11,14 @@ from anonsynth.anatomy.context import context_map
 from anonsynth.anatomy.priors import Guarantee
 from anonsynth.anatomy.shape import (
     ShapeModel,
-    _from_reference,
-    _pose,
     _principal_components,
-    _to_reference,
-    _vector,
+    class_vector,
     fit_shape_model,
+    from_reference,
     load_shape_model,
+    pose_of,
     save_shape_model,
+    to_reference,
 )
 from anonsynth.anatomy.shape_prior import ShapePrior
 from anonsynth.cohort.geometry import Grid, LabelVolume
@@ -91,16 +91,16 @@ def test_labels_lie_in_the_field_of_view_and_nothing_lies_outside(prior: ShapePr
 
 def test_projection_of_a_training_map_is_close_to_it(model: ShapeModel, maps: list[LabelVolume]) -> None:
     reference = model.frame_mean[6:]
-    pose = _pose(maps[0] == 2, reference)
-    coefficients = (_vector(maps[0], 1, 1, pose, reference) - model.mean) @ model.modes.T
+    pose = pose_of(maps[0] == 2, reference)
+    coefficients = (class_vector(maps[0], 1, 1, pose, reference) - model.mean) @ model.modes.T
     projected = model.decode(coefficients, pose) == 2
     truth = maps[0] == 2
     assert 2 * (projected & truth).sum() / (projected.sum() + truth.sum()) > 0.85
 
 
 def test_the_gram_route_equals_a_plain_decomposition(maps: list[LabelVolume]) -> None:
-    pose = _pose(maps[0] == 2, np.zeros(6, np.float32))
-    vectors = np.stack([_vector(m, 1, 1, pose, pose) for m in maps])
+    pose = pose_of(maps[0] == 2, np.zeros(6, np.float32))
+    vectors = np.stack([class_vector(m, 1, 1, pose, pose) for m in maps])
     mean, modes, deviation = _principal_components(vectors)
     _, singular, axes = np.linalg.svd(vectors - vectors.mean(0), full_matrices=False)
     rank = len(deviation)
@@ -167,17 +167,16 @@ def test_the_pose_is_taken_out_and_given_back() -> None:
     places = (axes - np.array([13, 17, 16])[:, None, None, None]) / np.array([1.2, 0.9, 1.0])[:, None, None, None]
     second = np.square(places).sum(0) < 7**2
     nothing = np.zeros(6, np.float32)
-    poses = [_pose(mask, nothing) for mask in (first, second)]
+    poses = [pose_of(mask, nothing) for mask in (first, second)]
     assert np.allclose(poses[1][:3], [13, 17, 16], atol=0.1)
     assert np.allclose(np.exp(poses[1][3:] - poses[0][3:]), [1.2, 0.9, 1.0], atol=0.05)
     fields = [
-        _to_reference(mask.astype(np.float32), pose, poses[0])
-        for mask, pose in zip((first, second), poses, strict=True)
+        to_reference(mask.astype(np.float32), pose, poses[0]) for mask, pose in zip((first, second), poses, strict=True)
     ]
     assert np.mean((fields[0] > 0.5) == (fields[1] > 0.5)) > 0.97
-    back = _from_reference(fields[1], second.shape, poses[1], poses[0]) > 0.5
+    back = from_reference(fields[1], second.shape, poses[1], poses[0]) > 0.5
     assert 2 * (back & second).sum() / (back.sum() + second.sum()) > 0.95
-    assert np.array_equal(_pose(np.zeros((4, 4, 4), bool), nothing), nothing)
+    assert np.array_equal(pose_of(np.zeros((4, 4, 4), bool), nothing), nothing)
 
 
 def test_a_map_without_labels_does_not_disturb_the_others(maps: list[LabelVolume]) -> None:

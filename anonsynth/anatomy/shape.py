@@ -28,7 +28,16 @@ from anonsynth.errors import InputError
 from anonsynth.files import write_bytes
 from anonsynth.seeds import stream
 
-__all__ = ["ShapeModel", "fit_shape_model", "load_shape_model", "save_shape_model"]
+__all__ = [
+    "ShapeModel",
+    "class_vector",
+    "fit_shape_model",
+    "from_reference",
+    "lattice_of",
+    "load_shape_model",
+    "pose_of",
+    "save_shape_model",
+]
 
 LATTICE = 2
 """The model lives on every second voxel; distances are smooth, so nothing finer is lost than is there."""
@@ -103,8 +112,8 @@ class ShapeModel:
 
     def scores_near(self, classes: LabelVolume) -> FloatVolume:
         """Return the normal scores (X, Y, Z) that the model can express nearest to those of a class map."""
-        pose = _pose(classes > self.context, self.frame_mean[6:])
-        vector = _vector(classes, self.context, self.labels, pose, self.frame_mean[6:])
+        pose = pose_of(classes > self.context, self.frame_mean[6:])
+        vector = class_vector(classes, self.context, self.labels, pose, self.frame_mean[6:])
         coefficients = ((vector - self.mean) @ self.modes.T).astype(np.float32)
         scores = self._fields(coefficients, pose)[0]
         return np.zeros(self.shape, np.float32) if scores is None else scores
@@ -127,8 +136,8 @@ class ShapeModel:
         return float(np.partition(together, -voxels - 1, axis=None)[-voxels - 1])
 
     def _fields(self, coefficients: Floats, pose: Floats) -> tuple[FloatVolume | None, FloatVolume, FloatVolume]:
-        lattice = (self.mean + coefficients @ self.modes).reshape(-1, *_lattice(self.shape))
-        fields = np.stack([_from_reference(coarse, self.shape, pose, self.frame_mean[6:]) for coarse in lattice])
+        lattice = (self.mean + coefficients @ self.modes).reshape(-1, *lattice_of(self.shape))
+        fields = np.stack([from_reference(coarse, self.shape, pose, self.frame_mean[6:]) for coarse in lattice])
         own = fields[-self.labels :]
         together = fields[-self.labels - 1] if self.labels > 1 else own[0]
         return (fields[0] / SCORE_WEIGHT if self.context > 1 else None), together, own
@@ -165,7 +174,7 @@ def fit_shape_model(
         path = Path(folder) / "vectors"
         with path.open("wb") as file:
             for classes, pose in zip(waiting.maps(), poses, strict=True):
-                _vector(classes, context, labels, pose, reference).tofile(file)
+                class_vector(classes, context, labels, pose, reference).tofile(file)
         vectors = np.memmap(path, np.float32, "r").reshape(len(poses), -1)
         mean, modes, deviation = _principal_components(vectors)
         del vectors
@@ -214,14 +223,14 @@ class _Waiting:
     def poses(self) -> Floats:
         """Return the pose of each map, (N, 6); one without a label gets the mean of the others."""
         unknown = np.full(6, np.nan, np.float32)
-        poses = np.stack([_pose(classes > self.context, unknown) for classes in self.maps()])
+        poses = np.stack([pose_of(classes > self.context, unknown) for classes in self.maps()])
         usual = np.array([*(n / 2 for n in self.shape), *(np.log(n / 6) for n in self.shape)], np.float32)
         known = ~np.isnan(poses[:, 0])
         poses[~known] = poses[known].mean(0) if known.any() else usual
         return poses
 
 
-def _pose(inside: npt.NDArray[np.bool_], otherwise: Floats) -> Floats:
+def pose_of(inside: npt.NDArray[np.bool_], otherwise: Floats) -> Floats:
     """Return centre and log spread of a mask (X, Y, Z) along each axis, in voxels: (6,); `otherwise` if it is empty."""
     places = np.argwhere(inside)
     if not len(places):
@@ -267,12 +276,13 @@ def load_shape_model(path: Path) -> ShapeModel:
     return ShapeModel((x, y, z), context, labels, **tensors)
 
 
-def _lattice(shape: tuple[int, int, int]) -> tuple[int, int, int]:
+def lattice_of(shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Return the shape of the lattice that the fields of a grid (X, Y, Z) live on."""
     x, y, z = (-(-n // LATTICE) for n in shape)
     return (x, y, z)
 
 
-def _vector(classes: LabelVolume, context: int, labels: int, pose: Floats, reference: Floats) -> Floats:
+def class_vector(classes: LabelVolume, context: int, labels: int, pose: Floats, reference: Floats) -> Floats:
     """Return the fields of `ShapeModel.mean` of a class map, in the reference pose, on the lattice, flat, float32."""
     fields = []
     if context > 1:
@@ -282,7 +292,7 @@ def _vector(classes: LabelVolume, context: int, labels: int, pose: Floats, refer
     masks += [filled == 1 + context + index for index in range(labels)]
     fields += [_squashed_distance(mask) for mask in masks]
     # Measured on the grid, kept on the lattice: the boundary keeps its place to a fraction of a voxel.
-    return np.concatenate([_to_reference(field, pose, reference).ravel() for field in fields])
+    return np.concatenate([to_reference(field, pose, reference).ravel() for field in fields])
 
 
 def _squashed_distance(inside: npt.NDArray[np.bool_]) -> FloatVolume:
@@ -311,17 +321,17 @@ def _filled(classes: LabelVolume, known: npt.NDArray[np.bool_]) -> LabelVolume:
     return filled
 
 
-def _to_reference(field: FloatVolume, pose: Floats, reference: Floats) -> FloatVolume:
+def to_reference(field: FloatVolume, pose: Floats, reference: Floats) -> FloatVolume:
     """Sample a field (X, Y, Z) on the lattice of the reference pose; lattice voxel i lies on grid voxel LATTICE · i."""
     scale = np.exp(pose[3:] - reference[3:]).astype(float)
     offset = pose[:3] - scale * reference[:3]
     sampled: FloatVolume = ndimage.affine_transform(
-        field.astype(np.float32), scale * LATTICE, offset, _lattice(field.shape), order=1, mode="nearest"
+        field.astype(np.float32), scale * LATTICE, offset, lattice_of(field.shape), order=1, mode="nearest"
     )
     return sampled
 
 
-def _from_reference(coarse: FloatVolume, shape: tuple[int, int, int], pose: Floats, reference: Floats) -> FloatVolume:
+def from_reference(coarse: FloatVolume, shape: tuple[int, int, int], pose: Floats, reference: Floats) -> FloatVolume:
     """Sample a lattice field of the reference pose on the grid, in a pose."""
     scale = np.exp(reference[3:] - pose[3:]).astype(float)
     offset = reference[:3] - scale * pose[:3]

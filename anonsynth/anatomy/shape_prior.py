@@ -41,6 +41,7 @@ class ShapePrior:
     def draw(self, rng: np.random.Generator) -> DrawnLabel:
         """Draw a class map; `label` holds classes, not label values, and 0 outside the drawn field of view."""
         rank = self.model.deviation.size
+        deviation = np.maximum(self.model.deviation, 1e-12)  # a released one may be 0
         coefficients = self.model.draw_coefficients(rng)
         corners, pose = self.model.draw_frame(rng)
         classes = self.model.decode(coefficients, pose)
@@ -50,7 +51,7 @@ class ShapePrior:
         recipe: dict[str, float | str] = {
             "prior": self.name,
             "modes": float(rank),
-            "mahalanobis": round(float(np.linalg.norm(coefficients / self.model.deviation) / np.sqrt(rank)), 4),
+            "mahalanobis": round(float(np.linalg.norm(coefficients / deviation) / np.sqrt(rank)), 4),
         }
         return DrawnLabel(np.where(inside, classes, 0).astype(np.uint8), low, high, recipe)
 

@@ -19,7 +19,16 @@ from scipy import ndimage
 from anonsynth.anatomy.context import score_limits
 from anonsynth.cohort.geometry import FloatVolume, LabelVolume
 
-__all__ = ["SHELLS", "classes_in_shells", "distance_from", "limits_in_shells", "usual_limits"]
+__all__ = [
+    "EDGES",
+    "SHELLS",
+    "classes_in_shells",
+    "distance_from",
+    "limits_for",
+    "limits_in_shells",
+    "nearest_shell",
+    "usual_limits",
+]
 
 SHELLS = (1, 2, 3, 4, 5, 7, 10, 15)
 """Distances from the labels, in voxels, at which limits are known; between them they are interpolated."""
@@ -48,15 +57,31 @@ def limits_in_shells(maps: Iterable[tuple[LabelVolume, FloatVolume]], context: i
     for classes, scores in maps:
         around = (classes > 0) & (classes <= context)
         distance = distance_from(classes > context)[around]
-        shell = np.abs(distance[:, None] - SHELLS).argmin(1)
+        shell = nearest_shell(distance)
         scored += np.histogram2d(shell, scores[around].clip(EDGES[0], EDGES[-1]), (rows, EDGES))[0]
         classed += np.histogram2d(shell, classes[around], (rows, columns))[0]
-    limits = usual_limits(context)
-    for row in np.flatnonzero(classed.sum(1)):
+    return limits_for(scored, classed)
+
+
+def limits_for(scored: npt.NDArray[np.float64], classed: npt.NDArray[np.float64]) -> Floats:
+    """Return the limits (len(SHELLS), K − 1) at which scores fall into classes as often as they should.
+
+    Args:
+        scored: (len(SHELLS), bins) how often scores fall between `EDGES` at each distance.
+        classed: (len(SHELLS), K) how often each class should occur there.
+    """
+    limits = usual_limits(classed.shape[1])
+    for row in np.flatnonzero((classed.sum(1) > 0) & (scored.sum(1) > 0)):
         reached = np.cumsum(scored[row]) / scored[row].sum()
         wanted = np.cumsum(classed[row])[:-1] / classed[row].sum()
         limits[row] = np.interp(wanted, reached, EDGES[1:])
     return limits
+
+
+def nearest_shell(distance: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
+    """Return which of `SHELLS` each of (V,) distances is nearest to."""
+    shell: npt.NDArray[np.intp] = np.abs(distance[:, None] - SHELLS).argmin(1)
+    return shell
 
 
 def classes_in_shells(scores: FloatVolume, labelled: npt.NDArray[np.bool_], limits: Floats) -> LabelVolume:

@@ -71,7 +71,7 @@ class Step:
     events: tuple[Event, ...] = (NoGuarantee(),)
 
 
-def declare(cohort: Cohort, policy: Policy, run: str, *steps: Step) -> tuple[Receipt, ...]:
+def declare(cohort: Cohort, policy: Policy, run: str, *steps: Step, patients: int | None = None) -> tuple[Receipt, ...]:
     """Write steps into the cohort's ledger; call it before the first of them reads anything.
 
     Called again for the same run it changes nothing, so that a resumed run spends once.
@@ -82,6 +82,8 @@ def declare(cohort: Cohort, policy: Policy, run: str, *steps: Step) -> tuple[Rec
         run: Names the run in small letters and digits: the hash of its settings. Where a mechanism draws noise that the
             settings do not fix, it has to name that draw too.
         steps: What is going to be done.
+        patients: A public figure for the number of training patients, from which δ follows; counted if left out. The
+            count is private, so a guarantee rests on a figure.
 
     Returns:
         A receipt for each step. What draws noise asks for its receipt, so that it cannot run undeclared.
@@ -92,12 +94,12 @@ def declare(cohort: Cohort, policy: Policy, run: str, *steps: Step) -> tuple[Rec
         InputError: If the ledger cannot be written or is broken.
     """
     ledger, budget = ledger_of(cohort.folder), Budget.of(policy)
-    scans, patients = fingerprint(cohort.folder), len(cohort.patients(Split.TRAIN))
+    scans, counted = fingerprint(cohort.folder), patients or len(cohort.patients(Split.TRAIN))
     receipts = []
     for step in steps:
         # The policy is part of the name: the same training under another policy is that policy's to answer for.
         named = f"{run} {policy.id} {step.name}"
-        spend = Spend(id=named, step=step.kind, what=step.what, events=step.events, cohort=scans, patients=patients)
+        spend = Spend(id=named, step=step.kind, what=step.what, events=step.events, cohort=scans, patients=counted)
         receipts.append(spend_for(ledger, spend, budget))
     return tuple(receipts)
 

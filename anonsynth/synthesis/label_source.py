@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from anonsynth.anatomy.atlas import AtlasPrior
 from anonsynth.anatomy.context import CONTEXT_CLASSES, unlabelled_share
+from anonsynth.anatomy.cosine_shape import CosineShapeModel, load_cosines
 from anonsynth.anatomy.heads import look_like_heads
 from anonsynth.anatomy.priors import DrawnLabel, Guarantee, LabelPrior
 from anonsynth.anatomy.shape import load_shape_model
@@ -22,7 +23,15 @@ from anonsynth.policies.model import Policy
 from anonsynth.synthesis.settings import PriorChoice
 from anonsynth.synthesis.vocabulary import Vocabulary
 
-__all__ = ["SHAPE_FILE", "AtlasClasses", "LabelSource", "choose_label_source", "open_prior"]
+__all__ = [
+    "SHAPE_FILE",
+    "AtlasClasses",
+    "LabelSource",
+    "choose_label_source",
+    "choose_private_source",
+    "open_prior",
+    "private_prior",
+]
 
 SHAPE_FILE = "shape_prior.safetensors"
 LOOKED_AT = 8
@@ -37,7 +46,7 @@ class LabelSource(BaseModel):
     """What class maps are made of and drawn from; part of `model.json`.
 
     Attributes:
-        prior: `atlas` or `shape`.
+        prior: `atlas`, `shape` or `private`.
         reason: Why this one, in words.
         vocabulary: The classes.
         filled: Whether the cohort's anatomy is filled in by MRI → label, because only tumours are labelled.
@@ -94,6 +103,9 @@ def choose_label_source(cohort: Cohort, choice: PriorChoice, policy: Policy) -> 
     Raises:
         UsageError: If the policy allows no prior that fits, or the one asked for does not fit.
     """
+    if choice is PriorChoice.PRIVATE:
+        msg = "the private prior is bought with --epsilon; give one, or choose another prior"
+        raise UsageError(msg)
     allowed = set(policy.synthesis.priors)
     if policy.synthesis.guarantee:
         allowed.discard(PriorChoice.SHAPE)
@@ -118,7 +130,49 @@ def open_prior(source: LabelSource, grid: Grid, model_folder: Path) -> LabelPrio
     if source.prior is PriorChoice.SHAPE:
         model = load_shape_model(model_folder / SHAPE_FILE)
         return ShapePrior(model, grid, source.vocabulary.labels)
+    if source.prior is PriorChoice.PRIVATE:
+        return private_prior(load_cosines(model_folder / SHAPE_FILE), source, grid)
     return AtlasClasses(atlas_of(source, grid), source.table, source.vocabulary.labels)
+
+
+def private_prior(model: CosineShapeModel, source: LabelSource, grid: Grid) -> ShapePrior:
+    """Return the prior that draws from a model in the public basis; its cost is the model's."""
+    labels = source.vocabulary.labels
+    return ShapePrior(model, grid, labels, name=PriorChoice.PRIVATE.value, guarantee=Guarantee.PRIVATE)
+
+
+def choose_private_source(cohort: Cohort, choice: PriorChoice, policy: Policy) -> LabelSource:
+    """Choose the prior by the names of the labels alone: no scan is opened, no field of view looked at.
+
+    The public atlas where CSF, grey and white matter are labelled, or where it is asked for; else a prior of the
+    cohort's own label maps in a public basis, with surroundings by the rank of their intensity.
+
+    Raises:
+        UsageError: If the policy does not allow the one that fits.
+    """
+    names = {_plain(entry.name) for entry in cohort.info.labels}
+    asked = choice is PriorChoice.ATLAS
+    atlas = None
+    if asked or (choice is PriorChoice.AUTO and {"csf", "grey matter", "white matter"} <= names):
+        atlas = _atlas_source(cohort, forced=True)
+    if asked and atlas is None:
+        msg = "the atlas prior needs a brain cohort: CSF, grey and white matter labelled, or tumour labels alone"
+        raise UsageError(msg)
+    if choice is PriorChoice.SHAPE:
+        msg = "the shape prior gives no guarantee; leave --prior out, or choose private or atlas"
+        raise UsageError(msg)
+    wanted = PriorChoice.ATLAS if atlas else PriorChoice.PRIVATE
+    if wanted not in policy.synthesis.priors:
+        msg = f"policy '{policy.id}' does not allow the {wanted.value} prior; add it to synthesis.priors"
+        raise UsageError(msg)
+    if atlas:
+        # How many slices the patients' scans have is theirs: the field of view is the whole grid.
+        return atlas.model_copy(update={"fov_slices": None})
+    return LabelSource(
+        prior=PriorChoice.PRIVATE,
+        reason="label maps in a public basis, their mean and spread released with noise",
+        vocabulary=Vocabulary(context=CONTEXT_CLASSES, labels=cohort.info.labels),
+    )
 
 
 def atlas_of(source: LabelSource, grid: Grid) -> AtlasPrior:

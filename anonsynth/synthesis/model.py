@@ -24,10 +24,34 @@ from anonsynth.privacy.price import Price
 from anonsynth.synthesis.label_source import SHAPE_FILE, LabelSource
 from anonsynth.synthesis.settings import TrainSettings
 
-__all__ = ["GENERATOR_FILE", "MODEL_FILE", "ModelInfo", "check_weights", "hash_weights", "open_model"]
+__all__ = ["GENERATOR_FILE", "MODEL_FILE", "Bought", "ModelInfo", "check_weights", "hash_weights", "open_model"]
 
 MODEL_FILE = "model.json"
 GENERATOR_FILE = "generator.safetensors"
+
+
+class Bought(BaseModel):
+    """What a guarantee was bought with: everything that was released of patients.
+
+    Attributes:
+        rung: Of the ladder.
+        epsilon: What all releases of this model cost together, at `delta`.
+        delta: At which.
+        patients: The public figure that noise and δ follow from.
+        releases: Name, numbers, clipping bound, noise multiplier, ε alone and expected signal to noise of each.
+        coefficients: Of the label prior.
+        public: What was taken to be public, in words.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rung: int
+    epsilon: float
+    delta: float
+    patients: int
+    releases: tuple[dict[str, float | int | str], ...]
+    coefficients: int
+    public: tuple[str, ...]
 
 
 class ModelInfo(BaseModel):
@@ -41,6 +65,8 @@ class ModelInfo(BaseModel):
         prices: What a guarantee would have cost; informative.
         cohort_sha256: Hash of the cohort's tables that the model was trained on.
         weights_sha256: Hash of every file that generation reads: the generator, the shape prior if there is one.
+        bought: What was released with a mechanism; None if nothing was. Where it is told, `patients` and `scans` are
+            the public figure, and hashes and times that depend on patients are left out.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
@@ -64,6 +90,7 @@ class ModelInfo(BaseModel):
     seconds: float
     machine: str
     ledger: str = ""
+    bought: Bought | None = None
 
 
 def hash_weights(folder: Path) -> dict[str, str]:

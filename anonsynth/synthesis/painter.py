@@ -106,6 +106,11 @@ class PaintedTranslator(nn.Module):
         for last in self.translator.out.parameters():
             nn.init.zeros_(last)
 
+    @property
+    def taught(self) -> bool:
+        """Whether the translator corrects anything; as it is made it does not, and need not be run."""
+        return any(bool(last.any()) for last in self.translator.out.parameters())
+
     def forward(self, one_hot: Tensor, condition: Tensor, style: Tensor, noise: torch.Generator) -> Tensor:
         """Write images for class maps (B, K, X, Y, Z) in styles (B, S), with noise from `noise`.
 
@@ -120,9 +125,11 @@ class PaintedTranslator(nn.Module):
             grain = self.grain(one_hot, noise)
         # The contrast reaches the translator through the painting; the code itself, blurred, only sets its manner.
         blurred = style + CODE_NOISE * torch.randn(style.shape, generator=noise).to(style)
-        correction = self.translator(torch.cat([condition, painted - 0.5], 1), blurred, noise)
         # The translator does not see the grain, or it would learn to take it away again.
-        image: Tensor = ((painted + grain).clamp(DARKEST, 1 - DARKEST).logit() + correction).sigmoid()
+        image: Tensor = (painted + grain).clamp(DARKEST, 1 - DARKEST)
+        if torch.is_grad_enabled() or self.taught:
+            correction = self.translator(torch.cat([condition, painted - 0.5], 1), blurred, noise)
+            image = (image.logit() + correction).sigmoid()
         if self.texture.strength.any():  # measured when training is over
             image = (image + self.texture(one_hot, noise)).clamp(0, 1)
         return image

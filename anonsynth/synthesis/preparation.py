@@ -15,6 +15,7 @@ import torch
 from scipy import ndimage
 
 from anonsynth.anatomy.context import context_map
+from anonsynth.anatomy.cosine_shape import load_cosines
 from anonsynth.anatomy.shape import ShapeModel, fit_shape_model, load_shape_model, save_shape_model
 from anonsynth.anatomy.subject import SubjectSettings
 from anonsynth.anatomy.tissues import CSF, GREY, ORDER, SKULL, WHITE, split_tissues
@@ -30,7 +31,15 @@ from anonsynth.synthesis.mri_to_label import MRIToLabel, class_probabilities, tr
 from anonsynth.synthesis.settings import PerformanceSettings, PriorChoice, TrainSettings
 from anonsynth.synthesis.simulated_pairs import SimulatedPairs
 
-__all__ = ["LABEL_NET_FILE", "class_map_maker", "coarser", "prepare_class_maps", "usable_records"]
+__all__ = [
+    "LABEL_NET_FILE",
+    "class_map_maker",
+    "coarser",
+    "field_of_view",
+    "plain_class_map",
+    "prepare_class_maps",
+    "usable_records",
+]
 
 LABEL_NET_FILE = "mri_to_label.safetensors"
 BRAIN_AND_BONE = (CSF, GREY, WHITE, SKULL)
@@ -69,7 +78,7 @@ def prepare_class_maps(
         networks = _label_network(cohort, source, model_folder, settings, performance, device, progress)
         maps = (_filled_class_map(cohort, record, source, networks, device) for record in _missing(folder, records))
     else:
-        maps = (_plain_class_map(cohort, record, source) for record in _missing(folder, records))
+        maps = (plain_class_map(cohort, record, source) for record in _missing(folder, records))
     missing = _missing(folder, records)
     for record, classes in progress.track(
         zip(missing, maps, strict=True), total=len(records), what="class maps", done=len(records) - len(missing)
@@ -93,18 +102,19 @@ def class_map_maker(
     Raises:
         InputError: If a file that this takes is missing in the model's folder.
     """
-    needed = SHAPE_FILE if source.prior is PriorChoice.SHAPE else LABEL_NET_FILE if source.filled else None
+    shaped = {PriorChoice.SHAPE: load_shape_model, PriorChoice.PRIVATE: load_cosines}.get(source.prior)
+    needed = SHAPE_FILE if shaped else LABEL_NET_FILE if source.filled else None
     if needed is not None and not (model_folder / needed).exists():
         raise InputError(f"the model's folder lacks {needed}", remedy="train the model again")
-    if source.prior is PriorChoice.SHAPE:
-        shape = load_shape_model(model_folder / SHAPE_FILE)
+    if shaped:
+        shape = shaped(model_folder / SHAPE_FILE)
         return lambda record: _shape_class_map(cohort, record, source, shape)
     if source.filled:
         networks = MRIToLabel.new(source.vocabulary.classes, settings)
         load_weights(model_folder / LABEL_NET_FILE, networks.generator)
         networks.generator.to(device).eval()
         return lambda record: _filled_class_map(cohort, record, source, networks, device)
-    return lambda record: _plain_class_map(cohort, record, source)
+    return lambda record: plain_class_map(cohort, record, source)
 
 
 def coarser(grid: Grid, voxels: int) -> Grid:
@@ -124,16 +134,17 @@ def _missing(folder: Path, records: Iterable[ScanRecord]) -> list[ScanRecord]:
     return [record for record in records if not (folder / f"{record.scan}.nii").exists()]
 
 
-def _field_of_view(cohort: Cohort, record: ScanRecord) -> npt.NDArray[np.bool_]:
+def field_of_view(cohort: Cohort, record: ScanRecord) -> npt.NDArray[np.bool_]:
+    """Return where a scan's field of view lies on the grid, (X, Y, Z)."""
     fov = np.zeros(cohort.info.grid.shape, bool)
     fov[tuple(slice(a, b) for a, b in zip(record.fov_low, record.fov_high, strict=True))] = True
     return fov
 
 
-def _plain_class_map(cohort: Cohort, record: ScanRecord, source: LabelSource) -> LabelVolume:
+def plain_class_map(cohort: Cohort, record: ScanRecord, source: LabelSource) -> LabelVolume:
     """Return labels over intensity classes of the first acquired modality."""
     scan = cohort.load(record)
-    fov = _field_of_view(cohort, record)
+    fov = field_of_view(cohort, record)
     reference = scan.image[int(np.argmax(scan.present))]
     context = context_map(reference, fov, source.vocabulary.context)
     return source.vocabulary.class_map(scan.label, context, fov)
@@ -148,7 +159,7 @@ def _shape_model(
 
     def maps() -> Iterator[tuple[LabelVolume, tuple[int, int, int], tuple[int, int, int]]]:
         for record in progress.track(records, total=len(records), what="fitting the shape prior"):
-            yield _plain_class_map(cohort, record, source), record.fov_low, record.fov_high
+            yield plain_class_map(cohort, record, source), record.fov_low, record.fov_high
 
     vocabulary = source.vocabulary
     model = fit_shape_model(maps(), context=vocabulary.context, labels=len(vocabulary.labels))
@@ -163,7 +174,7 @@ def _shape_class_map(cohort: Cohort, record: ScanRecord, source: LabelSource, sh
     something it had never seen. (Drawn with folds as rough as the patients', as random fields, scans were worth much
     less: docs/results.md.)
     """
-    classes = _plain_class_map(cohort, record, source)
+    classes = plain_class_map(cohort, record, source)
     label = source.vocabulary.label_map(classes)
     return source.vocabulary.class_map(label, shape.surroundings(classes), classes > 0)
 
@@ -209,7 +220,7 @@ def _filled_class_map(
 ) -> LabelVolume:
     """Return the patient's own tumour label over anatomy that MRI → label fills in."""
     scan = cohort.load(record)
-    fov = _field_of_view(cohort, record)
+    fov = field_of_view(cohort, record)
     coarse = coarser(cohort.grid, LABEL_NET_VOXELS)
     factors = [b / a for a, b in zip(cohort.grid.shape, coarse.shape, strict=True)]
     small = np.stack([_resized(channel, factors) for channel in scan.image]).astype(np.float32)

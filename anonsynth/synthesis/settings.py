@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["GenerateSettings", "PerformanceSettings", "PriorChoice", "TrainSettings"]
+__all__ = ["GenerateSettings", "GuaranteeSettings", "PerformanceSettings", "PriorChoice", "TrainSettings"]
 
 
 class _Frozen(BaseModel):
@@ -20,6 +20,7 @@ class PriorChoice(StrEnum):
     AUTO = "auto"
     ATLAS = "atlas"
     SHAPE = "shape"
+    PRIVATE = "private"
 
 
 class TrainSettings(_Frozen):
@@ -57,6 +58,26 @@ class TrainSettings(_Frozen):
     matching_weight: float = Field(default=10.0, ge=0)
     crop_voxels: int = Field(default=65_536, ge=4096)
     ema_decay: float = Field(default=0.99, ge=0, lt=1)
+
+
+class GuaranteeSettings(_Frozen):
+    """What a guarantee is asked for, and what may be told without one because it is public anyway.
+
+    Attributes:
+        rung: Of the ladder (`synthesis/rungs.py`).
+        epsilon: What the training may cost a patient; None at rung 0, which reads none.
+        delta: At which; the policy's, or 1/(10·patients), if left out.
+        patients: A public figure for the number of training patients; None if it may not be told.
+        modalities: Their names, if they are public.
+        labels: Their values, if they are public.
+    """
+
+    rung: int = Field(default=1, ge=0)
+    epsilon: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    delta: float | None = Field(default=None, gt=0, lt=1)
+    patients: int | None = Field(default=None, ge=1)
+    modalities: tuple[str, ...] | None = None
+    labels: tuple[int, ...] | None = None
 
 
 class PerformanceSettings(_Frozen):

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from anonsynth.cli.output import emit, progress, say
+
+if TYPE_CHECKING:
+    from anonsynth.synthesis.settings import GuaranteeSettings
 
 EXAMPLE = "Example: anonsynth train cohort --out model --steps 500"
 
@@ -21,7 +25,17 @@ def command(
     ),
     batch: int = typer.Option(2, "--batch", min=1, help="Scans in a step."),
     both: bool = typer.Option(False, "--both-directions", help="Train MRI → label on the cohort's own label maps too."),
-    prior: str = typer.Option("auto", "--prior", help="Label prior: auto, atlas or shape."),
+    prior: str = typer.Option("auto", "--prior", help="Label prior: auto, atlas, shape or private."),
+    epsilon: float | None = typer.Option(
+        None, "--epsilon", min=0.0, help="What the training may cost a patient (differential privacy)."
+    ),
+    delta: float | None = typer.Option(None, "--delta", help="The policy's, or 1/(10·patients), if left out."),
+    rung: int | None = typer.Option(
+        None, "--rung", min=0, help="Of the ladder: 0 simulator, 1 statistics; 1 with --epsilon."
+    ),
+    patients: int | None = typer.Option(None, "--patients", min=1, help="A public figure for the training patients."),
+    modalities: str | None = typer.Option(None, "--modalities", help="Their names, if they are public: T1w,FLAIR."),
+    labels: str | None = typer.Option(None, "--labels", help="Their values, if they are public: 1,2."),
     seed: int = typer.Option(0, "--seed", min=0, help="The one seed."),
     device: str = typer.Option("auto", "--device", help="auto, cpu or cuda."),
     resume: bool = typer.Option(True, "--resume/--no-resume", help="Go on where an interrupted training stopped."),
@@ -38,6 +52,10 @@ def command(
     if prior not in set(PriorChoice):
         msg = f"there is no prior '{prior}'; choose {', '.join(PriorChoice)}"
         raise UsageError(msg)
+    if epsilon is not None or rung is not None:
+        asked = guarantee(rung, epsilon, delta, patients, modalities, labels)
+        _with_guarantee(cohort, out, policy, asked, prior, seed, device, json=json)
+        return
     settings = TrainSettings(steps=steps, label_steps=label_steps, batch=batch, prior=PriorChoice(prior), seed=seed)
     performance = PerformanceSettings(device=device)
     with progress() as shown:
@@ -56,4 +74,53 @@ def command(
         emit(info.model_dump(mode="json", by_alias=True))
     say(f"Label prior: {info.source.prior.value} ({info.source.reason}).")
     say(f"Guarantee: {info.guarantee.value}. The model card is {out / 'model_card.md'}.")
+    say(f"Next: anonsynth generate {out} --out SYNTHETIC -n 50")
+
+
+def guarantee(
+    rung: int | None,
+    epsilon: float | None,
+    delta: float | None,
+    patients: int | None,
+    modalities: str | None,
+    labels: str | None,
+) -> GuaranteeSettings:
+    """Read the options that ask for a guarantee."""
+    from anonsynth.cli.parsing import ints
+    from anonsynth.errors import UsageError
+    from anonsynth.synthesis.settings import GuaranteeSettings
+
+    if epsilon is not None and epsilon <= 0:
+        msg = "--epsilon needs a number above 0; --rung 0 reads no patient"
+        raise UsageError(msg)
+    return GuaranteeSettings(
+        rung=1 if rung is None else rung,
+        epsilon=epsilon,
+        delta=delta,
+        patients=patients,
+        modalities=None if modalities is None else tuple(modalities.split(",")),
+        labels=ints("--labels", labels),
+    )
+
+
+def _with_guarantee(
+    cohort: Path, out: Path, policy: str, asked: GuaranteeSettings, prior: str, seed: int, device: str, *, json: bool
+) -> None:
+    from anonsynth.cohort.store import open_cohort
+    from anonsynth.policies.model import load_policy
+    from anonsynth.synthesis.model import open_model
+    from anonsynth.synthesis.private_card import guarantee_paragraph
+    from anonsynth.synthesis.private_train import Request
+    from anonsynth.synthesis.rungs import open_rung
+    from anonsynth.synthesis.settings import PerformanceSettings, PriorChoice, TrainSettings
+
+    settings = TrainSettings(prior=PriorChoice(prior), seed=seed)
+    performance = PerformanceSettings(device=device)
+    strategy = open_rung(asked.rung)
+    with progress() as shown:
+        strategy.train(Request(open_cohort(cohort), settings, asked, load_policy(policy), out, performance, shown))
+    info = open_model(out)
+    if json:
+        emit(info.model_dump(mode="json", by_alias=True))
+    say(guarantee_paragraph(info).replace("**", ""))
     say(f"Next: anonsynth generate {out} --out SYNTHETIC -n 50")
