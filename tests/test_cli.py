@@ -22,7 +22,20 @@ from anonsynth.cli.outcome import refuse, tell
 from anonsynth.errors import ExitStatus, VerdictError
 from anonsynth.pipeline import RunResult, StageTime
 
-COMMANDS = ("audit", "demo", "doctor", "generate", "ingest", "inspect", "ledger", "policy", "run", "simulate", "train")
+COMMANDS = (
+    "audit",
+    "demo",
+    "doctor",
+    "generate",
+    "ingest",
+    "inspect",
+    "plan",
+    "ledger",
+    "policy",
+    "run",
+    "simulate",
+    "train",
+)
 POLICY_COMMANDS = ("check", "explain", "list", "show")
 LEDGER_COMMANDS = ("show", "verify")
 HELP_SECONDS = 0.6

@@ -13,7 +13,7 @@ from conftest import make_tiny_cohort
 from safetensors.numpy import load_file
 
 from anonsynth.anatomy.priors import Guarantee
-from anonsynth.cohort.model import ScanRecord, Split
+from anonsynth.cohort.model import LabelEntry, ScanRecord, Split
 from anonsynth.cohort.store import Cohort, Scan
 from anonsynth.errors import BudgetError, InternalError, UsageError, VerdictError
 from anonsynth.files import sha256_file
@@ -29,7 +29,7 @@ from anonsynth.synthesis.model import open_model
 from anonsynth.synthesis.private_card import guarantee_paragraph
 from anonsynth.synthesis.private_train import Request
 from anonsynth.synthesis.rungs import open_rung
-from anonsynth.synthesis.settings import GuaranteeSettings, PerformanceSettings, TrainSettings
+from anonsynth.synthesis.settings import GuaranteeSettings, PerformanceSettings, PriorChoice, TrainSettings
 
 LARGE = 20.0
 """An ε at which eight patients tell something: the tests are about the way, not about privacy."""
@@ -223,3 +223,18 @@ def test_an_undeclared_release_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(InternalError, match="not declared"):
         Releases(tmp_path, Draw(bytes(32), "x"), ()).take("frame", dict)
+
+
+def test_brains_take_the_public_atlas_and_release_their_appearance_alone(cohort: Cohort, tmp_path: Path) -> None:
+    names = ("CSF", "grey matter", "white matter")
+    labels = tuple(LabelEntry(value=value, name=name) for value, name in enumerate(names, start=1))
+    brains = replace(cohort, info=cohort.info.model_copy(update={"labels": labels}))
+    out = train(brains, tmp_path / "model", PUBLIC.model_copy(update={"labels": (1, 2, 3)}))
+    info = open_model(out)
+    assert info.source.prior is PriorChoice.ATLAS
+    assert info.source.fov_slices is None, "how many slices patients' scans have would be told"
+    assert info.bought is not None
+    assert [release["name"] for release in info.bought.releases] == ["appearance", "spread"]
+    assert info.guarantee is Guarantee.PRIVATE
+    patient = next(generate_patients(out, [1], styles=1, seed=0, device_name="cpu"))
+    assert {1, 2, 3} <= set(np.unique(patient.label).tolist())

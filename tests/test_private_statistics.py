@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from anonsynth.anatomy.cosine_shape import FRAME_SPREAD, frame_of
-from anonsynth.cohort.model import Split
+from anonsynth.anatomy.cosine_shape import FRAME_CENTRE, FRAME_SCALE, FRAME_SPREAD, CosineShapeModel, frame_of
+from anonsynth.anatomy.shape_prior import ShapePrior
+from anonsynth.cohort.geometry import Grid
+from anonsynth.cohort.model import LabelEntry, Split
 from anonsynth.cohort.store import Cohort
 from anonsynth.policies.model import load_policy
 from anonsynth.privacy.mechanisms import Query, average_scans, noisy_sum
@@ -18,12 +20,15 @@ from anonsynth.privacy.noise import Draw
 from anonsynth.privacy.releases import Releases
 from anonsynth.progress import Progress
 from anonsynth.synthesis import private_statistics as statistics
+from anonsynth.synthesis import private_writer
 from anonsynth.synthesis.appearance import AppearanceBlocks, Block, Blocks, spread_blocks
 from anonsynth.synthesis.label_source import choose_private_source
+from anonsynth.synthesis.label_to_mri import LabelToMRI
 from anonsynth.synthesis.preparation import plain_class_map
 from anonsynth.synthesis.private_plan import Facts, PrivatePlan, groups_of, make_plan
 from anonsynth.synthesis.private_train import facts_of
-from anonsynth.synthesis.settings import PriorChoice
+from anonsynth.synthesis.settings import PriorChoice, TrainSettings
+from anonsynth.synthesis.vocabulary import Vocabulary
 
 BLOCKS = Blocks((Block("a", np.full((2, 3), 0.5), 0.1), Block("b", np.zeros(4), 2.0)))
 
@@ -133,3 +138,37 @@ def test_no_patient_moves_a_release_by_more_than_its_bound(tiny_cohort: Cohort) 
 def test_many_intensities_have_variances_and_few_have_covariances() -> None:
     assert spread_blocks(1, 9, 5, shaped=True).blocks[0].size == 36
     assert spread_blocks(3, 9, 5, shaped=False).blocks[0].size == 24
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_whatever_the_noise_a_model_draws_and_writes(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Values as wild as noise can make them end no training: what was paid for is not lost."""
+    monkeypatch.setattr(private_writer, "DRAWN", 2)
+    monkeypatch.setattr(private_writer, "DISTANCES", (0.0, 0.8))
+    monkeypatch.setattr(statistics, "DRAWN", 2)
+    rng = np.random.default_rng(seed)
+    facts = Facts(8, (24, 28, 20), 6, 2, 1, shaped=True)
+    plan = make_plan(facts, 20.0)
+    public = statistics.public_statistics(facts, plan, 2)
+    model = CosineShapeModel.new(
+        facts.shape,
+        6,
+        2,
+        plan.waves,
+        frame=FRAME_CENTRE + FRAME_SCALE * np.clip(3 * rng.normal(size=10), -3, 3),
+        frame_deviation=2 * FRAME_SPREAD,
+        mean=3 * plan.deviations * rng.normal(size=len(plan.waves)),
+        deviation=plan.deviations,
+    )
+    wild = {name: value + rng.normal(0, 0.3, value.shape) for name, value in public.appearance.items()}
+    labels = (LabelEntry(value=1, name="front"), LabelEntry(value=2, name="back"))
+    vocabulary = Vocabulary(context=6, labels=labels)
+    networks = LabelToMRI.new(vocabulary, 1, TrainSettings(width=8, style=2))
+    prior = ShapePrior(model, Grid(facts.shape, (2.0, 2.0, 2.0)), labels)
+    found = replace(public, model=model, appearance=wild)
+    with Progress(quiet=True) as progress:
+        private_writer.fit_writer(networks.mean, found, vocabulary, prior, 0, progress)
+    assert all(bool(value.isfinite().all()) for value in networks.mean.state_dict().values())
+    drawn = prior.draw(rng).label
+    assert set(np.unique(drawn)) <= set(range(9))
+    assert (drawn > 6).any()

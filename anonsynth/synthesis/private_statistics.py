@@ -56,6 +56,8 @@ PUBLIC_SHARE = 0.25
 """Squares of intensity offsets are expected to be this share of the public figure's, all along one axis: brightness."""
 DRAWN = 24
 """Class maps that are drawn to see which scores the model gives."""
+FARTHEST_FRAME = 3.0
+"""Noise moves no frame farther than this from the public centre, in units of its scale: labels stay on the grid."""
 LEAST_RATIO, LARGEST_RATIO = 0.1, 4.0
 """Released squares are taken to be within these multiples of what is expected."""
 
@@ -121,7 +123,7 @@ def private_statistics(
     if plan.facts.shaped:
         public = CosineShapeModel.new(plan.facts.shape, plan.facts.context, plan.facts.labels, plan.waves)
         released = take("frame", reader.frame)
-        frame = released.mean(_pooled(counts))
+        frame = np.clip(released.mean(_pooled(counts)), -FARTHEST_FRAME, FARTHEST_FRAME)
         posed, weights = _refitted(public, frame=FRAME_CENTRE + FRAME_SCALE * frame), plan.wave_weights
         released = take("fields", lambda record: weights * reader.coefficients(record, posed))
         fields = _shrunk(released, plan, _pooled(counts)) / weights

@@ -122,7 +122,11 @@ class _Drawn:
             label = self._label(index)
             image = self._image(label, index, distance)[0]
             found.append(profile_of(image, label > self.vocabulary.context, label > 0))
-        profile: Floats64 = np.nanmean(found, axis=0)
+        shares = np.array(found)
+        told = ~np.isnan(shares)
+        # Where noise has made labels too thin for a depth, no scan tells of it.
+        means = np.where(told, shares, 0).sum(0) / np.maximum(told.sum(0), 1)
+        profile: Floats64 = np.where(told.any(0), means, np.nan)
         return profile
 
     def rims(self, distance: float) -> Floats64:
