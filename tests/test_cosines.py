@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ from anonsynth.anatomy.cosine_shape import (
     frame_of,
     load_cosines,
     save_cosines,
+    shares_from,
+    shares_of,
     spectra_of,
 )
 from anonsynth.anatomy.cosines import DISTANCE, PARTS, SCORE, choose_waves, expanded, projected
@@ -44,6 +47,7 @@ def model_of(maps: list[LabelVolume], loss: float = 0.003) -> CosineShapeModel:
     waves, _ = choose_waves(spectra_of(6, 2), lattice_of(SHAPE), loss, 800)
     frames = np.array([frame_of(m, 6, (2, 2, 2), (30, 38, 26)) for m in maps])
     model = CosineShapeModel.new(SHAPE, 6, 2, waves, frame=frames.mean(0), frame_deviation=frames.std(0))
+    shares = shares_from(np.mean([shares_of(m, 6, 2) for m in maps], axis=0))
     found = np.array([encode(m, model) for m in maps])
     return CosineShapeModel.new(
         SHAPE,
@@ -52,6 +56,7 @@ def model_of(maps: list[LabelVolume], loss: float = 0.003) -> CosineShapeModel:
         waves,
         frame=frames.mean(0),
         frame_deviation=frames.std(0),
+        shares=shares,
         mean=found.mean(0),
         deviation=found.std(0),
     )
@@ -155,3 +160,28 @@ def test_frames_are_near_the_public_centre_and_unknown_without_a_label(maps: lis
     nothing = frame_of(np.ones(SHAPE, np.uint8), 6, (2, 2, 2), (30, 38, 26))
     assert np.isnan(nothing[3:]).all()
     assert np.isfinite(nothing[:3]).all()
+
+
+def test_a_small_label_that_lies_elsewhere_in_everybody_keeps_its_share() -> None:
+    """Its mean field nowhere exceeds that of the label around it: without the released share it vanishes."""
+    rng = np.random.default_rng(5)
+    x, y, z = np.indices(SHAPE)
+    maps = []
+    for _ in range(20):
+        ellipsoid = np.square((x - 16) / 11) + np.square((y - 20) / 14) + np.square((z - 14) / 9) < 1
+        centre = np.array([16, 20, 14]) + rng.uniform(-5, 5, 3)
+        ball = np.square(x - centre[0]) + np.square(y - centre[1]) + np.square(z - centre[2]) < 9
+        maps.append(np.where(ellipsoid, np.where(ball, 8, 7), 1).astype(np.uint8))
+    model = model_of(maps)
+    real = np.mean([(m == 8).sum() / (m > 6).sum() for m in maps])
+
+    def drawn_share(model: CosineShapeModel) -> float:
+        prior = ShapePrior(model, Grid(SHAPE, (1.0, 1.0, 1.0)), LABELS)
+        drawn = [prior.draw(np.random.default_rng(seed)).label for seed in range(6)]
+        return float(np.mean([(d == 8).sum() / max((d > 6).sum(), 1) for d in drawn]))
+
+    assert real < 0.05
+    assert drawn_share(model) == pytest.approx(real, rel=0.5)
+    assert drawn_share(replace(model, shares=np.array([1 - 1e-9, 1e-9]))) < real / 4
+    assert np.isnan(shares_of(np.ones(SHAPE, np.uint8), 6, 2)).all()
+    assert shares_from(shares_of(maps[0], 6, 1)).tolist() == [1.0]

@@ -9,7 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from anonsynth.anatomy.cosine_shape import FRAME_CENTRE, FRAME_SCALE, FRAME_SPREAD, CosineShapeModel, frame_of
+from anonsynth.anatomy.cosine_shape import (
+    FRAME_CENTRE,
+    FRAME_SCALE,
+    FRAME_SPREAD,
+    CosineShapeModel,
+    frame_of,
+    shares_from,
+    shares_of,
+)
 from anonsynth.anatomy.shape_prior import ShapePrior
 from anonsynth.cohort.geometry import Grid
 from anonsynth.cohort.model import LabelEntry, Split
@@ -80,6 +88,9 @@ def test_without_noise_the_statistics_are_those_of_the_patients(
     maps = [plain_class_map(tiny_cohort, record, source) for record in records]
     frames = np.array([frame_of(m, 6, r.fov_low, r.fov_high) for m, r in zip(maps, records, strict=True)])
     assert np.allclose(found.model.frame, frames.mean(0), atol=1e-2)
+    shares = shares_from(np.mean([shares_of(m, 6, 2) for m in maps], axis=0))
+    assert np.allclose(found.model.shares, shares, atol=1e-3)
+    assert shares[1] < 0.1, "the second label is a small one"
     spreads = np.clip(frames.std(0), math.sqrt(0.1) * FRAME_SPREAD, 2 * FRAME_SPREAD)
     assert np.allclose(found.model.frame_deviation, spreads, rtol=0.05)
     # Medians of the labels, in the modality that everybody has: class 7 is the body, class 8 the tumour.

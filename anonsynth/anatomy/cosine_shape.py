@@ -2,9 +2,9 @@
 
 As in `shape.py` a class map is squashed distances and a field of scores, apart from its pose. But where that model's
 mean and modes are the patients', this one's basis is public (`cosines.py`), and so is its centre: an ellipsoid of the
-pose, its parts in a row along the grid's longest side. Only the coefficients' mean and spread, and those of the *frame*
-(field of view, pose and fill), come from patients, through a mechanism (`synthesis/private_statistics.py`) or, at rung
-0, from nowhere.
+pose, its parts in a row along the grid's longest side. Only the coefficients' mean and spread, those of the *frame*
+(field of view, pose and fill), and which share of the labels' volume each label takes, come from patients, through a
+mechanism (`synthesis/private_statistics.py`) or, at rung 0, from nowhere.
 
 Zone: shareable; what it is fitted to is not.
 """
@@ -39,11 +39,14 @@ __all__ = [
     "FRAME_CENTRE",
     "FRAME_SCALE",
     "FRAME_SPREAD",
+    "SHARE_SCALE",
     "CosineShapeModel",
     "encode",
     "frame_of",
     "load_cosines",
     "save_cosines",
+    "shares_from",
+    "shares_of",
 ]
 
 Floats = npt.NDArray[np.float32]
@@ -58,6 +61,12 @@ FRAME_SCALE = np.array([*[0.12] * 3, *[0.06] * 3, *[0.35] * 3, 0.5])
 """(10,) how far frames of whatever structure are expected to lie from the centre."""
 FRAME_SPREAD = np.array([*[0.06] * 3, *[0.03] * 3, *[0.14] * 3, 0.17])
 """(10,) how far people are expected to lie apart in one structure; spread and fill as in the heads of `cosines.py`."""
+SHARE_SCALE = 1.0
+"""How far the logarithms of the labels' shares are expected to lie from those of equal ones, whatever the structure."""
+LEAST_VOXELS = 0.5
+"""A label that a scan does not hold counts as this many voxels, so that its share has a logarithm."""
+ROUNDS = 8
+"""Rounds in which the labels' shares are settled; with two labels the first is exact."""
 ELLIPSOID = 4 / 3 * np.pi * 5**1.5
 """Volume of an ellipsoid whose spread along each axis is 1; its half axes are √5."""
 LEAST_FOV = 0.25
@@ -72,11 +81,14 @@ class CosineShapeModel(ShapeModel):
         waves: (R, 4) field and half waves of each coefficient.
         frame: (10,) mean frame, as in `FRAME_CENTRE`.
         frame_deviation: (10,).
+        shares: (L,) of the labels' volume that each label takes; they sum to 1. A small label that lies elsewhere in
+            every patient has a mean field that nowhere exceeds its neighbours', and would vanish without them.
     """
 
     waves: Waves
     frame: Floats64
     frame_deviation: Floats64
+    shares: Floats64
 
     @classmethod
     def new(
@@ -88,6 +100,7 @@ class CosineShapeModel(ShapeModel):
         *,
         frame: Floats64 = FRAME_CENTRE,
         frame_deviation: Floats64 = FRAME_SPREAD,
+        shares: Floats64 | None = None,
         mean: Floats64 | None = None,
         deviation: Floats64 | None = None,
         limits: Floats | None = None,
@@ -109,6 +122,7 @@ class CosineShapeModel(ShapeModel):
             waves,
             frame,
             frame_deviation,
+            np.full(labels, 1 / labels) if shares is None else shares,
         )
 
     @property
@@ -126,7 +140,8 @@ class CosineShapeModel(ShapeModel):
         scores, together, own = self._fields(coefficients, pose)
         inside = self._inside(together, pose)
         around = 1 + self._surroundings(scores, inside)
-        return np.where(inside, 1 + self.context + _in_one_piece(own.argmax(0), inside), around).astype(np.uint8)
+        parts = _in_one_piece(_with_shares(own, inside, self.shares), inside)
+        return np.where(inside, 1 + self.context + parts, around).astype(np.uint8)
 
     def _inside(self, together: Floats, pose: Floats) -> npt.NDArray[np.bool_]:
         """Return the labels together (X, Y, Z): as many voxels as their spread and fill foretell, in one piece."""
@@ -179,6 +194,27 @@ def frame_of(classes: LabelVolume, context: int, low: Shape, high: Shape) -> Flo
     )
 
 
+def shares_of(classes: LabelVolume, context: int, labels: int) -> Floats64:
+    """Return the shares of a class map's labels as logarithms around equal ones (L,); nothing with one label.
+
+    NaN where there is no label to tell.
+    """
+    if labels == 1:
+        return np.zeros(0)
+    voxels = np.bincount(classes.ravel(), minlength=1 + context + labels)[1 + context :].astype(np.float64)
+    if voxels.sum() == 0:
+        return np.full(labels, np.nan)
+    logarithms: Floats64 = np.log(np.maximum(voxels, LEAST_VOXELS) / voxels.sum() * labels)
+    return logarithms
+
+
+def shares_from(logarithms: Floats64) -> Floats64:
+    """Return shares (max(L, 1),) that sum to 1 from what `shares_of` returns, or from a mean of that with noise."""
+    raw = np.exp(logarithms) if logarithms.size else np.ones(1)
+    shares: Floats64 = raw / raw.sum()
+    return shares
+
+
 def encode(classes: LabelVolume, model: CosineShapeModel, pose: Floats | None = None) -> Floats64:
     """Return the coefficients (R,) of a class map (X, Y, Z) around the model's public centre."""
     if pose is None:
@@ -223,6 +259,7 @@ def save_cosines(model: CosineShapeModel, path: Path) -> None:
         "waves": model.waves,
         "frame": model.frame,
         "frame_deviation": model.frame_deviation,
+        "shares": model.shares,
         "shape": np.array([*model.shape, model.context, model.labels], np.int64),
     }
     write_bytes(path, save({name: np.ascontiguousarray(value) for name, value in tensors.items()}))
@@ -252,6 +289,17 @@ def _largest(inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
         return inside
     largest: npt.NDArray[np.bool_] = pieces == 1 + int(np.argmax(np.bincount(pieces.ravel())[1:]))
     return largest
+
+
+def _with_shares(own: Floats, inside: npt.NDArray[np.bool_], shares: Floats64) -> npt.NDArray[np.int64]:
+    """Return which label's field (L, X, Y, Z) is highest once each is raised so far that it takes its share inside."""
+    level = np.zeros(len(own))
+    values = own[:, inside].astype(np.float64)
+    for number in (*range(1, len(own)),) * ROUNDS:
+        others = np.delete(values + level[:, None], number, axis=0).max(0)
+        level[number] = -np.quantile(values[number] - others, 1 - shares[number])
+    parts: npt.NDArray[np.int64] = (own + level[:, None, None, None]).argmax(0)
+    return parts
 
 
 def _in_one_piece(parts: npt.NDArray[np.int64], inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:

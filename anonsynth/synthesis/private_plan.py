@@ -177,7 +177,8 @@ def _with_noise(facts: Facts, noise: float, delta: float) -> PrivatePlan:
     queries, ratios = [], {}
     waves, deviations = np.zeros((0, 4), np.int64), np.zeros(0)
     if facts.shaped:
-        frame = Query("frame", len(FRAME_CENTRE), MARGIN * math.sqrt(len(FRAME_CENTRE)), multipliers["frame"])
+        numbers = len(FRAME_CENTRE) + (facts.labels if facts.labels > 1 else 0)  # and the labels' shares
+        frame = Query("frame", numbers, MARGIN * math.sqrt(numbers), multipliers["frame"])
         queries.append(frame)
         ratios["frame"] = facts.patients / frame.deviation
         waves, deviations, fields, ratios["fields"] = _fields(facts, multipliers["fields"])

@@ -2,7 +2,7 @@
 
 | release | a patient's vector |
 |---|---|
-| frame | field of view, centre, spread and fill of the labels, apart from the public centre |
+| frame | field of view, centre, spread and fill of the labels, and each label's share, apart from the public centre |
 | fields | coefficients of the squashed distances and of the surroundings in the public basis, in the mean frame |
 | appearance | median intensities, texture, surroundings by distance, rims, how borders stray (`appearance.py`) |
 | spread | squares and products of what remains once the means of the first three are taken away |
@@ -23,7 +23,17 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from anonsynth.anatomy.cosine_shape import FRAME_CENTRE, FRAME_SCALE, FRAME_SPREAD, CosineShapeModel, encode, frame_of
+from anonsynth.anatomy.cosine_shape import (
+    FRAME_CENTRE,
+    FRAME_SCALE,
+    FRAME_SPREAD,
+    SHARE_SCALE,
+    CosineShapeModel,
+    encode,
+    frame_of,
+    shares_from,
+    shares_of,
+)
 from anonsynth.anatomy.shells import EDGES, SHELLS, distance_from, limits_for, nearest_shell
 from anonsynth.cohort.model import ScanRecord
 from anonsynth.cohort.store import Cohort
@@ -123,11 +133,13 @@ def private_statistics(
     if plan.facts.shaped:
         public = CosineShapeModel.new(plan.facts.shape, plan.facts.context, plan.facts.labels, plan.waves)
         released = take("frame", reader.frame)
-        frame = np.clip(released.mean(_pooled(counts)), -FARTHEST_FRAME, FARTHEST_FRAME)
-        posed, weights = _refitted(public, frame=FRAME_CENTRE + FRAME_SCALE * frame), plan.wave_weights
+        told = np.clip(released.mean(_pooled(counts)), -FARTHEST_FRAME, FARTHEST_FRAME)
+        frame, shares = told[: len(FRAME_CENTRE)], shares_from(SHARE_SCALE * told[len(FRAME_CENTRE) :])
+        posed = replace(_refitted(public, frame=FRAME_CENTRE + FRAME_SCALE * frame), shares=shares)
+        weights = plan.wave_weights
         released = take("fields", lambda record: weights * reader.coefficients(record, posed))
         fields = _shrunk(released, plan, _pooled(counts)) / weights
-        model = _refitted(posed, mean=fields)
+        model = replace(posed, mean=fields.astype(np.float32))
     blocks = AppearanceBlocks.of(plan.facts.modalities, plan.facts.context, plan.facts.labels)
     released = take("appearance", lambda record: blocks.blocks.pack(reader.appearance(record, blocks, model)))
     count = _pooled(counts)
@@ -147,7 +159,7 @@ def private_statistics(
         colours = (reader.appearance(record, blocks, model)["colours"] - appearance["colours"]).ravel() / SPREAD_SCALE
         values = {"colours": packed_products(colours) if colours.size <= MOST_PRODUCTS else colours**2}
         if model is not None:
-            values["frame"] = ((reader.frame(record) - frame) * FRAME_SCALE / FRAME_SPREAD) ** 2
+            values["frame"] = ((reader.frame(record)[: len(frame)] - frame) * FRAME_SCALE / FRAME_SPREAD) ** 2
             apart = ((reader.coefficients(record, model) - fields) / plan.between) ** 2
             values["groups"] = np.bincount(groups, apart) / np.bincount(groups)
         return spread.pack(values)
@@ -190,11 +202,12 @@ class _Reader:
             yield record.patient, of_scan(record)
 
     def frame(self, record: ScanRecord) -> Floats64:
-        """Return the frame (10,) of a scan in units around the public centre."""
+        """Return the frame (10,) of a scan and its labels' shares, in units around the public centres."""
         if record.scan not in self._frames:
-            classes = plain_class_map(self.cohort, record, self.source)
-            found = frame_of(classes, self.source.vocabulary.context, record.fov_low, record.fov_high)
-            self._frames[record.scan] = (found - FRAME_CENTRE) / FRAME_SCALE
+            classes, vocabulary = plain_class_map(self.cohort, record, self.source), self.source.vocabulary
+            frame = frame_of(classes, vocabulary.context, record.fov_low, record.fov_high)
+            shares = shares_of(classes, vocabulary.context, len(vocabulary.labels))
+            self._frames[record.scan] = np.concatenate([(frame - FRAME_CENTRE) / FRAME_SCALE, shares / SHARE_SCALE])
         return self._frames[record.scan]
 
     def coefficients(self, record: ScanRecord, model: CosineShapeModel) -> Floats64:
@@ -237,17 +250,8 @@ def _shrunk(released: NoisySum, plan: PrivatePlan, count: float) -> Floats64:
     return shrunk
 
 
-def _refitted(
-    model: CosineShapeModel, *, frame: Floats64 | None = None, mean: Floats64 | None = None
-) -> CosineShapeModel:
-    return CosineShapeModel.new(
-        model.shape,
-        model.context,
-        model.labels,
-        model.waves,
-        frame=model.frame if frame is None else frame,
-        mean=mean,
-    )
+def _refitted(model: CosineShapeModel, *, frame: Floats64) -> CosineShapeModel:
+    return CosineShapeModel.new(model.shape, model.context, model.labels, model.waves, frame=frame)
 
 
 def _with_limits(model: CosineShapeModel, shares: Floats64) -> CosineShapeModel:
