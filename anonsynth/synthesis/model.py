@@ -3,7 +3,7 @@
     MODEL/model.json                   ModelInfo
     MODEL/generator.safetensors        label → MRI: running mean of the weights, colours
     MODEL/mri_to_label.safetensors     where anatomy was filled in; trained on public anatomy only
-    MODEL/shape_prior.safetensors      where the prior is a shape model; no guarantee
+    MODEL/shape_prior.safetensors      where the prior is the cohort's own; its guarantee is the model's
     MODEL/model_card.md                for people
     MODEL/training.png, history.json   how training went
 
@@ -18,13 +18,22 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from anonsynth.anatomy.priors import Guarantee
 from anonsynth.cohort.model import GridInfo
-from anonsynth.errors import InputError
-from anonsynth.files import UNFINISHED, read_json, sha256_file
+from anonsynth.errors import InputError, UsageError
+from anonsynth.files import UNFINISHED, begin_folder, is_untouched, read_json, sha256_file, write_text
 from anonsynth.privacy.price import Price
 from anonsynth.synthesis.label_source import SHAPE_FILE, LabelSource
 from anonsynth.synthesis.settings import TrainSettings
 
-__all__ = ["GENERATOR_FILE", "MODEL_FILE", "Bought", "ModelInfo", "check_weights", "hash_weights", "open_model"]
+__all__ = [
+    "GENERATOR_FILE",
+    "MODEL_FILE",
+    "Bought",
+    "ModelInfo",
+    "check_weights",
+    "claim",
+    "hash_weights",
+    "open_model",
+]
 
 MODEL_FILE = "model.json"
 GENERATOR_FILE = "generator.safetensors"
@@ -113,3 +122,13 @@ def open_model(folder: Path) -> ModelInfo:
         return ModelInfo.model_validate(read_json(folder / MODEL_FILE))
     except ValidationError:
         raise InputError("model.json does not hold what it should", remedy="train the model again") from None
+
+
+def claim(folder: Path, key: str) -> None:
+    """Mark a folder as being filled for the training named `key`; raise UsageError if it is another model's."""
+    note = folder / "training_for.txt"
+    if not is_untouched(folder) and not (note.exists() and note.read_text("utf-8").strip() == key):
+        msg = f"the folder {folder.name} holds something else, or a model of other settings; choose another --out"
+        raise UsageError(msg)
+    begin_folder(folder)
+    write_text(note, key + "\n")

@@ -20,7 +20,7 @@ from anonsynth.anatomy.priors import Guarantee
 from anonsynth.cohort.model import Split
 from anonsynth.cohort.store import Cohort
 from anonsynth.errors import BudgetError, UsageError, VerdictError
-from anonsynth.files import begin_folder, finish_folder, is_finished, is_untouched, read_json, write_json, write_text
+from anonsynth.files import finish_folder, is_finished, read_json, write_json, write_text
 from anonsynth.policies.model import Policy
 from anonsynth.privacy.accountant import settle_delta
 from anonsynth.privacy.declare import fingerprint, ledger_of
@@ -31,7 +31,7 @@ from anonsynth.synthesis.checkpoint import save_weights
 from anonsynth.synthesis.device import pick_device
 from anonsynth.synthesis.label_source import SHAPE_FILE, LabelSource, choose_private_source, open_prior
 from anonsynth.synthesis.label_to_mri import LabelToMRI
-from anonsynth.synthesis.model import GENERATOR_FILE, MODEL_FILE, Bought, ModelInfo, hash_weights
+from anonsynth.synthesis.model import GENERATOR_FILE, MODEL_FILE, Bought, ModelInfo, claim, hash_weights
 from anonsynth.synthesis.preparation import prepare_class_maps, usable_records
 from anonsynth.synthesis.private_card import private_card
 from anonsynth.synthesis.private_plan import Facts, PrivatePlan, make_plan, patients_needed
@@ -107,7 +107,7 @@ def train_with_guarantee(request: Request) -> Path:
     key = _digest(settings, asked, draw)
     if is_finished(out, MODEL_FILE) and read_json(out / MODEL_FILE)["settings_sha256"] == key:
         return out
-    _claim(out, key)
+    claim(out, key)
     statistics = _released(request, source, plan, run) if spends else public_statistics(facts, plan, settings.style)
     networks = LabelToMRI.new(source.vocabulary, facts.modalities, settings)
     if statistics.model is not None:
@@ -232,13 +232,3 @@ def _bought(plan: PrivatePlan, asked: GuaranteeSettings, cohort: Cohort) -> Boug
 def _digest(settings: TrainSettings, asked: GuaranteeSettings, other: str) -> str:
     parts = {"settings": settings.model_dump(mode="json"), "guarantee": asked.model_dump(mode="json"), "other": other}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def _claim(out: Path, key: str) -> None:
-    """Mark `out` as being filled for `key`; refuse if it is another model's."""
-    note = out / "training_for.txt"
-    if not is_untouched(out) and not (note.exists() and note.read_text("utf-8").strip() == key):
-        msg = f"the folder {out.name} holds something else, or a model of other settings; choose another --out"
-        raise UsageError(msg)
-    begin_folder(out)
-    write_text(note, key + "\n")

@@ -15,12 +15,9 @@ from anonsynth._version import __version__
 from anonsynth.anatomy.priors import Guarantee, LabelPrior
 from anonsynth.cohort.model import ScanRecord
 from anonsynth.cohort.store import Cohort
-from anonsynth.errors import UsageError
 from anonsynth.files import (
-    begin_folder,
     finish_folder,
     is_finished,
-    is_untouched,
     read_json,
     sha256_file,
     write_json,
@@ -39,7 +36,7 @@ from anonsynth.synthesis.device import pick_device
 from anonsynth.synthesis.finish import LOOKED_AT, RIMS_OF, finish
 from anonsynth.synthesis.label_source import LabelSource, choose_label_source, open_prior
 from anonsynth.synthesis.label_to_mri import LabelToMRI, render, train_label_to_mri
-from anonsynth.synthesis.model import GENERATOR_FILE, MODEL_FILE, ModelInfo, hash_weights
+from anonsynth.synthesis.model import GENERATOR_FILE, MODEL_FILE, ModelInfo, claim, hash_weights
 from anonsynth.synthesis.mri_to_label import MRIToLabel, OneModality, train_mri_to_label
 from anonsynth.synthesis.picture import training_picture
 from anonsynth.synthesis.preparation import LABEL_NET_FILE, prepare_class_maps, usable_records
@@ -82,7 +79,7 @@ def train(
     has_label_network = (out / LABEL_NET_FILE).exists() or not both_directions
     if has_label_network and is_finished(out, MODEL_FILE) and read_json(out / MODEL_FILE)["settings_sha256"] == key:
         return out
-    _claim(out, key)
+    claim(out, key)
     started = time.monotonic()
     device = pick_device(performance.device)
     declare(cohort, policy, key[:16], CHOICE)
@@ -154,16 +151,6 @@ def settings_hash(cohort: Cohort, settings: TrainSettings) -> str:
         "grid": cohort.info.grid.model_dump(mode="json"),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def _claim(out: Path, key: str) -> None:
-    """Mark `out` as being filled for `key`; refuse if it is another model's."""
-    note = out / "training_for.txt"
-    if not is_untouched(out) and not (note.exists() and note.read_text("utf-8").strip() == key):
-        msg = f"the folder {out.name} holds something else, or a model of other settings; choose another --out"
-        raise UsageError(msg)
-    begin_folder(out)
-    write_text(note, key + "\n")
 
 
 def _train_label_network(
