@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from conftest import make_tiny_cohort
 from dp_accounting import dp_event
 from dp_accounting.pld import PLDAccountant
 from typer.testing import CliRunner
@@ -53,12 +54,12 @@ def test_what_the_ladder_says_of_a_hundred_patients() -> None:
         open_rung(9)
 
 
-def test_a_plan_opens_no_scan_and_says_when_it_counted(tiny_cohort: Cohort, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plan_opens_no_scan_and_says_when_it_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def load(*_: object) -> None:
         raise AssertionError
 
     monkeypatch.setattr(Cohort, "load", load)
-    folder = str(tiny_cohort.folder)
+    folder = str(make_tiny_cohort(tmp_path / "cohort").folder)
     asked = CliRunner().invoke(app, ["plan", folder, "--epsilon", "2", "--json"])
     told = json.loads(asked.stdout)
     assert told["schema"] == "anonsynth/plan/1"
