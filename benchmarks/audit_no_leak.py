@@ -12,7 +12,8 @@ often as --draws says. Nobody can have been copied, so that every `fail` is a fa
 3. with --plot, the p-values in order beside those of a uniform distribution.
 
 The audit counts the larger of two p-values: one from the holdout among the training patients, and one from generated
-scans among the holdout. The first alone ought to be uniform. The larger of both is too large: fewer false alarms, and fewer true ones.
+scans among the holdout. The first alone ought to be uniform. The larger of both is too large: fewer false alarms, and
+fewer true ones.
 
 What is left out: the network's aspect, which would have to learn anew in every draw. The scans are laid on the mean of
 everybody, not of the draw's training patients alone. Everybody is compared with everybody once; of a draw's patients
