@@ -30,7 +30,7 @@ __all__ = [
     "tidy",
 ]
 
-BLUE, GREY, GREEN, RED = "#0072b2", "#6b6b6b", "#009e73", "#d55e00"
+BLUE, GREY, GREEN, RED, AMBER = "#0072b2", "#6b6b6b", "#009e73", "#d55e00", "#e69f00"
 """Okabe and Ito's colours, told apart by colour-blind readers; shapes differ too."""
 DPI = 110
 
@@ -57,7 +57,7 @@ def nearness_plot(groups: Mapping[str, FloatVector], flagged: BoolVector, title:
     axes = figure.add_subplot()
     rng = np.random.default_rng(0)
     for row, ((name, values), colour, marker) in enumerate(
-        zip(groups.items(), (BLUE, GREY, GREEN, RED), "osd^", strict=False)
+        zip(groups.items(), (BLUE, GREY, AMBER, GREEN, RED), "osvd^", strict=True)
     ):
         height = len(groups) - row + rng.uniform(-0.25, 0.25, len(values))
         axes.scatter(values, height, s=14, c=colour, marker=marker, alpha=0.65, linewidths=0, label=name)

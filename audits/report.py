@@ -123,6 +123,7 @@ def _plots(data: ReportData) -> Sequence[Plot]:
         groups = {
             "generated scans": data.scores.statistics[aspect],
             "holdout patients": data.null.values[aspect],
+            "generated scans beside the holdout": data.null.crossed[aspect],
             "training patients, own scans left out": data.negative.statistics[aspect],
             "planted exact copies": data.exact.statistics[aspect],
         }

@@ -6,14 +6,15 @@ Patients are drawn anew as training (three fifths), holdout (a fifth) and "gener
 often as --draws says. Nobody can have been copied, so that every `fail` is a false one. Printed are
 
 1. how often a scan is flagged at q = 0.05, how often each further question fails, and how often anything does;
-2. the share of p-values at or below some levels, whether they are too small, and whether they are uniform
-   (Kolmogorov-Smirnov, one-sided and two-sided, of one p-value of each draw, since the others of a draw share its null
-   and all draws share patients);
-3. with --plot, the p-values in order beside those of a uniform distribution.
+2. the share of p-values at or below some levels, and whether they are uniform. Ranks among n null values are steps of
+   1/(n + 1), and uniform only on those; for the tests each is spread evenly over its step (smoothed conformal p-values:
+   Vovk et al. 2005, Algorithmic Learning in a Random World, §2.3). The p-values of a draw share its null. The first
+   test takes all of them, and judges the greatest distance to uniform by a bootstrap over draws; the second, of
+   Kolmogorov and Smirnov, takes one of each draw, and is repeated, since much depends on which;
+3. with --plot, the p-values in order, as they are, beside those of a uniform distribution.
 
-The audit counts the larger of two p-values: one from the holdout among the training patients, and one from generated
-scans among the holdout. The first alone ought to be uniform. The larger of both is too large: fewer false alarms, and
-fewer true ones.
+The audit's null has two kinds of pairs: the holdout among the training patients, and generated scans among the
+holdout. Its p-values are printed as they are, and from the first kind alone.
 
 What is left out: the network's aspect, which would have to learn anew in every draw. The scans are laid on the mean of
 everybody, not of the draw's training patients alone. Everybody is compared with everybody once; of a draw's patients
@@ -39,6 +40,7 @@ from scipy import stats
 
 from anonsynth.audits.calibration import exact_interval, q_values
 from anonsynth.audits.closer import SPARE, Aspect
+from anonsynth.audits.crossed import Beside
 from anonsynth.audits.finding import Verdict
 from anonsynth.audits.index import Index, build_index
 from anonsynth.audits.linkage import linkage
@@ -67,10 +69,28 @@ LEVEL = 0.05
 SHARES = (0.6, 0.2)
 LABELLED = CANDIDATES + SPARE
 """Label maps that are laid on a query precisely; of images, those with the nearest intensities and edges are kept."""
+BOOTSTRAP, PICKS = 2000, 500
 AMONG = 120
 """Training patients who are also seen in a second acquisition, as in an audit."""
 FloatVector = npt.NDArray[np.float64]
 Positions = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class PValues:
+    """P-values of a draw.
+
+    Attributes:
+        p: (N,) as the audit has them.
+        step: 1/(n + 1) for n null values.
+    """
+
+    p: FloatVector
+    step: float
+
+    def spread(self, rng: np.random.Generator) -> FloatVector:
+        """Return them with each rank spread over its step; beyond all null values they are no ranks."""
+        return np.where(self.p > self.step * (1 + 1e-9), self.p - self.step * rng.random(len(self.p)), self.p)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,14 +140,14 @@ def main() -> int:
             both, first = _copies(people.matches, train, holdout, made)
             p_values.append(both)
             of_holdout.append(first)
-            failed = {"copies"} if (q_values(p_values[-1]) <= LEVEL).any() else set()
+            failed = {"copies"} if (q_values(both.p) <= LEVEL).any() else set()
             failed |= _further(_population(people, train, holdout, made, draw), draw)
             counts.update(failed | ({"anything"} if failed else set()))
     _print_failures(counts, len(p_values))
-    for name, values in (("both nulls, as the audit", p_values), ("the holdout alone", of_holdout)):
+    for name, values in (("as the audit", p_values), ("the holdout alone", of_holdout)):
         _print_p_values(name, values)
     if options.plot:
-        _plot(np.concatenate(p_values), np.concatenate(of_holdout), options.plot)
+        _plot(*(np.concatenate([draw.p for draw in values]) for values in (p_values, of_holdout)), options.plot)
     print(f"{time.perf_counter() - start:.0f} s for all of it")
     return 0
 
@@ -154,15 +174,21 @@ def _people(cohort: Cohort, index: Index, everyone: Sequence[Query], seed: int, 
 
 def _copies(
     looked: Sequence[Matches], train: Positions, holdout: Positions, made: Positions
-) -> tuple[FloatVector, FloatVector]:
-    """Return the p-values of the "generated" scans: by both nulls, and by the holdout alone."""
+) -> tuple[PValues, PValues]:
+    """Return the p-values of the "generated" scans: by the whole null, and by the holdout alone."""
     among, hidden = ({looked[i].patient for i in side} for side in (train, holdout))
     own = {i: _looked_up(looked[i], among) for i in (*train, *holdout, *made)}
     real, training, generated = ([own[i] for i in side] for side in (holdout, train, made))
-    both = make_null(real, training, [_looked_up(looked[i], hidden) for i in made])
+    beside = Beside(*(tuple(_looked_up(looked[i], hidden) for i in side) for side in (made, train)))
+    both = make_null(real, training, beside)
     first = make_null(real, training)
     usual = usual_of(generated, beside=both.usual)
-    return score(generated, both, usual).combined, score(generated, first, usual).combined
+    sizes = (np.isfinite(null.evidence_of_joined()).sum() for null in (both, first))
+    by_both, by_first = (
+        PValues(score(generated, null, usual).combined, 1 / (int(size) + 1))
+        for null, size in zip((both, first), sizes, strict=True)
+    )
+    return by_both, by_first
 
 
 def _looked_up(matches: Matches, among: Collection[str]) -> Matches:
@@ -218,25 +244,40 @@ def _print_failures(counts: Counter[str], draws: int) -> None:
         print(f"{name}\t{draws}\t{counts[name] / draws:.3f}\t{bounds.low:.3f} to {bounds.high:.3f}")
 
 
-def _print_p_values(name: str, p_values: Sequence[FloatVector]) -> None:
-    draws, p = len(p_values), np.concatenate(p_values)
+def _print_p_values(name: str, draws: Sequence[PValues]) -> None:
+    p = np.concatenate([draw.p for draw in draws])
     shares = ", ".join(f"{np.mean(p <= level):.4f} at {level:g}" for level in (0.5, 0.2, 0.1, 0.05, 0.01, 0.001))
     print(f"{name}: share of p-values at or below a level\t{len(p)}\t{shares}")
-    low, high = _over_draws(p_values, 0.01)
-    print(f"{name}: share at or below 0.01, 95 % bootstrap over draws\t{draws}\t{low:.4f} to {high:.4f}")
     rng = np.random.default_rng(0)
-    one = [rng.choice(draw) for draw in p_values]
-    for what, alternative in (("too small", "greater"), ("not uniform", "two-sided")):
-        test = stats.kstest(one, "uniform", alternative=alternative).pvalue
-        print(f"{name}: {what} (Kolmogorov-Smirnov, one of each draw)\t{draws}\tp = {test:.3f}")
+    low, high = _over_draws([draw.p for draw in draws], 0.01, rng)
+    print(f"{name}: share at or below 0.01, 95 % bootstrap over draws\t{len(draws)}\t{low:.4f} to {high:.4f}")
+    spread = [draw.spread(rng) for draw in draws]
+    print(f"{name}: all of them, distance to uniform\t{len(p)}\t{_distances(spread, rng)}")
+    tests = [stats.kstest([rng.choice(draw) for draw in spread], "uniform").pvalue for _ in range(PICKS)]
+    rejected = np.mean(np.array(tests) <= LEVEL)
+    print(f"{name}: one of each draw, picks that are not uniform at {LEVEL:g}\t{PICKS}\t{rejected:.3f}")
 
 
-def _over_draws(p_values: Sequence[FloatVector], level: float) -> tuple[float, float]:
+def _over_draws(p_values: Sequence[FloatVector], level: float, rng: np.random.Generator) -> tuple[float, float]:
     rates = np.array([np.mean(p <= level) for p in p_values])
-    rng = np.random.default_rng(0)
-    means = rates[rng.integers(len(rates), size=(2000, len(rates)))].mean(1)
+    means = rates[rng.integers(len(rates), size=(BOOTSTRAP, len(rates)))].mean(1)
     low, high = np.quantile(means, (0.025, 0.975))
     return float(low), float(high)
+
+
+def _distances(spread: Sequence[FloatVector], rng: np.random.Generator) -> str:
+    """Say how far the share at or below a level lies from the level, and how often chance takes it farther."""
+    levels = np.linspace(0, 1, 1001)
+    shares = np.stack([np.mean(draw[None] <= levels[:, None], axis=1) for draw in spread])
+    mean = shares.mean(0)
+    chance = np.stack([shares[rng.integers(len(shares), size=len(shares))].mean(0) - mean for _ in range(BOOTSTRAP)])
+    above, below = mean - levels, levels - mean
+    small = np.mean(chance.max(1) >= above.max())
+    either = np.mean(np.abs(chance).max(1) >= np.abs(above).max())
+    return (
+        f"too small by {above.max():.4f}, p = {small:.3f}; "
+        f"too large by {below.max():.4f} at {levels[below.argmax()]:.2f}; not uniform, p = {either:.3f}"
+    )
 
 
 def _plot(both: FloatVector, first: FloatVector, path: Path) -> None:
@@ -245,7 +286,7 @@ def _plot(both: FloatVector, first: FloatVector, path: Path) -> None:
     uniform = (np.arange(len(both)) + 0.5) / len(both)
     axes.plot([1 / len(both), 1], [1 / len(both), 1], color="#6b6b6b", label="uniform")
     axes.plot(uniform, np.sort(first), ".", markersize=3, color="#d55e00", label="by the holdout alone")
-    axes.plot(uniform, np.sort(both), ".", markersize=3, color="#0072b2", label="by both nulls: what counts")
+    axes.plot(uniform, np.sort(both), ".", markersize=3, color="#0072b2", label="as the audit")
     axes.set(xscale="log", yscale="log", xlabel="uniform distribution", ylabel="p-value of a scan that copies nobody")
     axes.legend(title="below the line: too small")
     FigureCanvasAgg(figure).print_png(path)

@@ -115,7 +115,8 @@ def _power(sides: Sides, index: Index, options: argparse.Namespace, progress: Pr
     training = compare(drawn, index, progress, "training patients")
     holdout = compare(held, index, progress, "holdout patients")
     backgrounds = cohort_queries(sides.synthetic, sides.synthetic.records)
-    null = make_null(holdout, training, beside_holdout(backgrounds, index, options.seed, progress), index.students)
+    beside = beside_holdout(backgrounds, drawn, index, options.seed, progress)
+    null = make_null(holdout, training, beside, index.students)
     usual = usual_of(compare(backgrounds, index, progress, "generated scans"), beside=null.usual)
     simple = _simple(index)
     simple_null = [simple.statistics(query.load()) for query in held]
@@ -164,8 +165,8 @@ def _reduced(scan: Scan, grid: ViewGrid) -> npt.NDArray[np.float32]:
 
 def _alarms(null: Null, holdout: Sequence[Matches], training: Sequence[Matches]) -> None:
     """Judge every holdout patient by a null without it, and every training patient by the holdout."""
-    values, others = null.evidence(null.values), null.evidence_of_others()
-    own = [calibrate(values[[i]], np.delete(values, i), others).p[0] for i in range(len(values))]
+    known, others = null.evidence_of_joined(), null.evidence_of_others()
+    own = [calibrate(known[[i]], np.delete(known, i), others).p[0] for i in range(len(null.evidence(null.values)))]
     _alarm_row("holdout patients, p ≤ 0.01", np.array(own), len(holdout))
     left_out = score(training, null, null.usual, without_own=True).combined
     _alarm_row("left-out training patients, p ≤ 0.01", left_out, len(training))

@@ -23,6 +23,7 @@ import numpy as np
 
 from anonsynth.audits.calibration import exact_interval
 from anonsynth.audits.closer import Aspect
+from anonsynth.audits.crossed import Beside
 from anonsynth.audits.index import build_index
 from anonsynth.audits.loading import AuditSettings, find_sources, open_sides
 from anonsynth.audits.nearest import Matches, cohort_queries, compare, restricted
@@ -117,7 +118,10 @@ def _judge(
     null = make_null(
         [restricted(looked.first[name], among) for name in holdout],
         [restricted(looked.first[name], among) for name in training],
-        [restricted(matches, set(holdout)) for matches in looked.generated],
+        Beside(
+            tuple(restricted(matches, set(holdout)) for matches in looked.generated),
+            tuple(restricted(looked.first[name], set(holdout)) for name in training),
+        ),
     )
     generated = [restricted(matches, among) for matches in looked.generated]
     usual = usual_of(generated, beside=null.usual)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from anonsynth.audits.closer import Aspect
+from anonsynth.audits.crossed import Beside
 from anonsynth.audits.likeness import UNKNOWN, correlations, cosine, joined
 from anonsynth.audits.nearest import Match, Matches, restricted
 from anonsynth.audits.nearness import NOTHING_USUAL, nearness, region_nearness, strongest_region, usual_of
@@ -66,7 +67,8 @@ def test_a_generated_scan_must_stand_out_beside_the_holdout_too(rng: np.random.G
     null = make_null([_matches(f"h{i}", rng) for i in range(20)], [_matches(f"t{i}", rng) for i in range(20)])
     odd = [_matches(f"g{i}", rng, {PATIENTS[i % 20]: 0.35}) for i in range(20)]
     crossed = [_matches(f"c{i}", rng, {PATIENTS[(7 * i) % 20]: 0.35}) for i in range(40)]
-    both = make_null([_matches(f"h{i}", rng) for i in range(20)], [_matches(f"t{i}", rng) for i in range(20)], crossed)
+    beside = Beside(tuple(crossed), tuple(_matches(f"b{i}", rng) for i in range(20)))
+    both = make_null([_matches(f"h{i}", rng) for i in range(20)], [_matches(f"t{i}", rng) for i in range(20)], beside)
     assert (score(odd, null, usual_of(odd, beside=null.usual)).combined < 0.001).mean() > 0.5
     assert (score(odd, both, usual_of(odd, beside=both.usual)).combined < 0.001).sum() == 0
 
