@@ -1,14 +1,15 @@
 """From nearest neighbours to one calibrated p-value per generated scan.
 
-Two kinds of pairs say what nearness looks like where nobody was copied. A holdout patient beside the training patients
-is a real scan among those that the generator saw; a generated scan beside the *holdout* patients is a generated scan
-among real ones that it never saw. Generated scans are not like real ones, being smoother, of fewer shapes or of odd
-extent, and what is nothing but that shows beside both sides alike. Both kinds together are the one null of which a
-p-value is taken.
+The null is the holdout: a holdout patient beside the training patients is a real scan among those that the generator
+saw, and copies none of them. Generated scans may not be like real ones, being smoother, of fewer shapes or of odd
+extent, and may stand out for that alone. It shows beside the *holdout* patients too, of whom they can have copied
+nobody. Where generated scans stand out there more than training patients do, who are real and no relatives of the
+holdout either, a generated scan has to stand out from both: the larger of two p-values counts. Elsewhere being
+generated does not show, and the holdout alone is the null.
 
 The holdout is smaller than the training patients, and among fewer people the nearest stands out more, whoever looks.
-By how much is known from real scans: training patients are looked up among the holdout too (`alone` beside `among`),
-and what stands out there by so many of *their* mean excesses is taken for as many among the training patients.
+What stands out there by so many mean excesses of the training patients beside the holdout (`alone`) is taken for as
+many of theirs beside each other (`others`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
+from scipy import stats
 
 from anonsynth.audits.calibration import BoolVector, FloatVector, calibrate, q_values
 from anonsynth.audits.closer import Aspect
@@ -29,6 +31,7 @@ from anonsynth.seeds import stream
 __all__ = ["Null", "Scores", "flagged_alone", "make_null", "one_scan_per_patient", "score", "statistics_of"]
 
 SAME_SCAN = 1e-3
+SURELY_ALIKE = 0.2
 FEWEST_OTHERS = 4
 SMALLEST_EXCESS = 0.02
 """Nobody is singled out by being nearer by less than this: a null may be narrow by chance or by construction."""
@@ -45,6 +48,7 @@ class Null:
         others: Per aspect (m,) the statistic of training patients looked up among the *other* training patients.
         crossed: Per aspect (c,) the statistic of generated scans looked up among the holdout patients, as it would be
             among as many as the training patients; all empty where those are too few.
+        odd: Whether those stand out more than real scans do there, so that they count.
         shared: Holdout scans whose image is also among the training scans; they are left out of `values`.
         labels_specific: False if a holdout label map coincides with a training one, so that equality proves nothing.
         usual: What is usual for real scans.
@@ -53,6 +57,7 @@ class Null:
     values: Mapping[Aspect, FloatVector]
     others: Mapping[Aspect, FloatVector]
     crossed: Mapping[Aspect, FloatVector]
+    odd: bool
     shared: int
     labels_specific: bool
     usual: Usual
@@ -66,35 +71,17 @@ class Null:
         used = [aspect for aspect in Aspect if aspect.domain == domain and np.isfinite(self.others[aspect]).any()]
         return bool(used) and all(self.size(aspect) > 1 for aspect in used)
 
-    def joined(self, aspect: Aspect) -> FloatVector:
-        """Both kinds of pairs of an aspect, (n + c,)."""
-        return np.concatenate([self.values[aspect], self.crossed[aspect]])
-
-    def evidence_of_joined(self) -> FloatVector:
-        """The evidence of both kinds of pairs, (n + c,)."""
-        return np.concatenate([self.evidence(self.values), self.evidence(self.crossed)])
-
     def evidence(self, statistics: Mapping[Aspect, FloatVector]) -> FloatVector:
         """Join the aspects of N scans into one number: by how much the one stands out that stands out most.
 
         The training patients only say on which scale each aspect varies; what the largest of them amounts to is for
         the holdout to say, which has never been looked at for it. Aspects that the holdout lacks are left out.
         """
-        units = [_in_units(statistics[aspect], self.others[aspect], aspect) for aspect in self._known()]
-        return _largest(units, len(next(iter(statistics.values()))))
+        return _evidence(statistics, self.others, _known(self.values, self.others))
 
     def evidence_of_others(self) -> FloatVector:
         """Return the same for the training patients themselves, each on the scale of all the others."""
-        units = []
-        for aspect in self._known():
-            own = self.others[aspect]
-            units.append(
-                np.array([_in_units(own[[i]], np.delete(own, i), aspect)[0] for i in range(len(own))], np.float64)
-            )
-        return _largest(units, len(next(iter(self.others.values()))))
-
-    def _known(self) -> tuple[Aspect, ...]:
-        return tuple(a for a in Aspect if self.size(a) and np.isfinite(self.others[a]).sum() >= FEWEST_OTHERS)
+        return _left_out(self.others, _known(self.values, self.others))
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +138,49 @@ def make_null(
     others = _unseen(statistics_of(training, usual, without_own=True), training, students)
     alone = _unseen(statistics_of(beside.training, usual_of(beside.training)), beside.training, students)
     crossed = statistics_of(beside.generated, usual_of(beside.generated, beside=usual))
+    odd = bool(beside.generated) and _stand_out(crossed, alone, _known(values, others))
     lifted = {aspect: _as_among(crossed[aspect], alone[aspect], others[aspect], aspect) for aspect in Aspect}
-    return Null(values, others, lifted, sum(shared), specific, usual)
+    return Null(values, others, lifted, odd, sum(shared), specific, usual)
+
+
+def _known(values: Mapping[Aspect, FloatVector], others: Mapping[Aspect, FloatVector]) -> tuple[Aspect, ...]:
+    """Return the aspects in which the holdout and enough training patients are known."""
+    return tuple(a for a in Aspect if np.isfinite(values[a]).any() and np.isfinite(others[a]).sum() >= FEWEST_OTHERS)
+
+
+def _evidence(
+    statistics: Mapping[Aspect, FloatVector], among: Mapping[Aspect, FloatVector], aspects: Sequence[Aspect]
+) -> FloatVector:
+    """Return by how much each of N scans stands out in the aspect in which it does most, on the scale of others."""
+    return _largest(
+        [_in_units(statistics[aspect], among[aspect], aspect) for aspect in aspects],
+        len(next(iter(statistics.values()))),
+    )
+
+
+def _left_out(statistics: Mapping[Aspect, FloatVector], aspects: Sequence[Aspect]) -> FloatVector:
+    """Return the same of scans among themselves, each on the scale of all the others."""
+    units = []
+    for aspect in aspects:
+        own = statistics[aspect]
+        units.append(np.array([_in_units(own[[i]], np.delete(own, i), aspect)[0] for i in range(len(own))], np.float64))
+    return _largest(units, len(next(iter(statistics.values()))))
+
+
+def _stand_out(
+    generated: Mapping[Aspect, FloatVector], real: Mapping[Aspect, FloatVector], aspects: Sequence[Aspect]
+) -> bool:
+    """Tell whether generated scans stand out among the same patients more than real ones do.
+
+    By their means, which a few odd ones among many raise too (Welch's test). One time in five it is said of scans that
+    are like real ones: to count both nulls then costs little, and to miss that they are odd would be a false alarm.
+    """
+    usable = [aspect for aspect in aspects if np.isfinite(real[aspect]).sum() > FEWEST_OTHERS]
+    if not usable:
+        return True
+    own, others = _evidence(generated, real, usable), _left_out(real, usable)
+    test = stats.ttest_ind(own, others, equal_var=False, alternative="greater", nan_policy="omit")
+    return not float(test.pvalue) > SURELY_ALIKE
 
 
 def _unseen(
@@ -214,12 +242,21 @@ def score(matches: Sequence[Matches], null: Null, usual: Usual, *, without_own: 
         if null.size(aspect) == 0:
             p[aspect], extrapolated[aspect] = np.full(len(matches), np.nan), np.zeros(len(matches), bool)
         else:
-            known = null.values[aspect] if without_own else null.joined(aspect)
-            calibrated = calibrate(statistics[aspect], known, null.others[aspect])
+            calibrated = calibrate(statistics[aspect], null.values[aspect], null.others[aspect])
             p[aspect], extrapolated[aspect] = calibrated.p, calibrated.extrapolated
-    known = null.evidence(null.values) if without_own else null.evidence_of_joined()
-    combined = calibrate(null.evidence(statistics), known, null.evidence_of_others()).p
+    evidence = null.evidence(statistics)
+    combined = calibrate(evidence, null.evidence(null.values), null.evidence_of_others()).p
+    if null.odd and not without_own:
+        beside = {aspect: calibrate(statistics[aspect], null.crossed[aspect]).p for aspect in Aspect}
+        p = {aspect: _larger(p[aspect], beside[aspect], null.crossed[aspect]) for aspect in Aspect}
+        crossed = null.evidence(null.crossed)
+        combined = _larger(combined, calibrate(evidence, crossed).p, crossed)
     return Scores(statistics, p, extrapolated, np.where(np.isnan(combined), 1.0, combined))
+
+
+def _larger(p: FloatVector, other: FloatVector, null: FloatVector) -> FloatVector:
+    """Return the larger of two p-values; the first where the second has no null."""
+    return np.maximum(p, other) if np.isfinite(null).any() else p
 
 
 def flagged_alone(planted: FloatVector, generated: FloatVector, q: float) -> BoolVector:

@@ -13,8 +13,9 @@ often as --draws says. Nobody can have been copied, so that every `fail` is a fa
    Kolmogorov and Smirnov, takes one of each draw, and is repeated, since much depends on which;
 3. with --plot, the p-values in order, as they are, beside those of a uniform distribution.
 
-The audit's null has two kinds of pairs: the holdout among the training patients, and generated scans among the
-holdout. Its p-values are printed as they are, and from the first kind alone.
+Where generated scans stand out beside the holdout more than real ones do, the audit counts the larger of two p-values;
+elsewhere the holdout alone is its null. Real scans passed off as generated do not, up to chance. The p-values are
+printed as the audit has them, with the share of draws in which both nulls counted, and by the holdout alone.
 
 What is left out: the network's aspect, which would have to learn anew in every draw. The scans are laid on the mean of
 everybody, not of the draw's training patients alone. Everybody is compared with everybody once; of a draw's patients
@@ -82,11 +83,13 @@ class PValues:
 
     Attributes:
         p: (N,) as the audit has them.
-        step: 1/(n + 1) for n null values.
+        step: 1/(n + 1) for n holdout patients.
+        odd: Whether generated scans counted as odd, so that both nulls counted.
     """
 
     p: FloatVector
     step: float
+    odd: bool
 
     def spread(self, rng: np.random.Generator) -> FloatVector:
         """Return them with each rank spread over its step; beyond all null values they are no ranks."""
@@ -175,7 +178,7 @@ def _people(cohort: Cohort, index: Index, everyone: Sequence[Query], seed: int, 
 def _copies(
     looked: Sequence[Matches], train: Positions, holdout: Positions, made: Positions
 ) -> tuple[PValues, PValues]:
-    """Return the p-values of the "generated" scans: by the whole null, and by the holdout alone."""
+    """Return the p-values of the "generated" scans: as an audit has them, and by the holdout alone."""
     among, hidden = ({looked[i].patient for i in side} for side in (train, holdout))
     own = {i: _looked_up(looked[i], among) for i in (*train, *holdout, *made)}
     real, training, generated = ([own[i] for i in side] for side in (holdout, train, made))
@@ -183,12 +186,9 @@ def _copies(
     both = make_null(real, training, beside)
     first = make_null(real, training)
     usual = usual_of(generated, beside=both.usual)
-    sizes = (np.isfinite(null.evidence_of_joined()).sum() for null in (both, first))
-    by_both, by_first = (
-        PValues(score(generated, null, usual).combined, 1 / (int(size) + 1))
-        for null, size in zip((both, first), sizes, strict=True)
-    )
-    return by_both, by_first
+    step = 1 / (int(np.isfinite(first.evidence(first.values)).sum()) + 1)
+    by_both, by_first = (score(generated, null, usual).combined for null in (both, first))
+    return PValues(by_both, step, both.odd), PValues(by_first, step, odd=False)
 
 
 def _looked_up(matches: Matches, among: Collection[str]) -> Matches:
@@ -248,6 +248,8 @@ def _print_p_values(name: str, draws: Sequence[PValues]) -> None:
     p = np.concatenate([draw.p for draw in draws])
     shares = ", ".join(f"{np.mean(p <= level):.4f} at {level:g}" for level in (0.5, 0.2, 0.1, 0.05, 0.01, 0.001))
     print(f"{name}: share of p-values at or below a level\t{len(p)}\t{shares}")
+    odd = sum(draw.odd for draw in draws)
+    print(f"{name}: draws in which both nulls counted\t{len(draws)}\t{odd / len(draws):.3f}")
     rng = np.random.default_rng(0)
     low, high = _over_draws([draw.p for draw in draws], 0.01, rng)
     print(f"{name}: share at or below 0.01, 95 % bootstrap over draws\t{len(draws)}\t{low:.4f} to {high:.4f}")

@@ -165,8 +165,8 @@ def _reduced(scan: Scan, grid: ViewGrid) -> npt.NDArray[np.float32]:
 
 def _alarms(null: Null, holdout: Sequence[Matches], training: Sequence[Matches]) -> None:
     """Judge every holdout patient by a null without it, and every training patient by the holdout."""
-    known, others = null.evidence_of_joined(), null.evidence_of_others()
-    own = [calibrate(known[[i]], np.delete(known, i), others).p[0] for i in range(len(null.evidence(null.values)))]
+    values, others = null.evidence(null.values), null.evidence_of_others()
+    own = [calibrate(values[[i]], np.delete(values, i), others).p[0] for i in range(len(values))]
     _alarm_row("holdout patients, p ≤ 0.01", np.array(own), len(holdout))
     left_out = score(training, null, null.usual, without_own=True).combined
     _alarm_row("left-out training patients, p ≤ 0.01", left_out, len(training))

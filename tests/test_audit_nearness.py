@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -71,6 +73,44 @@ def test_a_generated_scan_must_stand_out_beside_the_holdout_too(rng: np.random.G
     both = make_null([_matches(f"h{i}", rng) for i in range(20)], [_matches(f"t{i}", rng) for i in range(20)], beside)
     assert (score(odd, null, usual_of(odd, beside=null.usual)).combined < 0.001).mean() > 0.5
     assert (score(odd, both, usual_of(odd, beside=both.usual)).combined < 0.001).sum() == 0
+
+
+@pytest.mark.parametrize("factor", [1.0, 0.7], ids=["like real ones", "nearer to somebody"])
+def test_generated_scans_count_as_odd_only_if_they_stand_out_beside_the_holdout(
+    factor: float, rng: np.random.Generator
+) -> None:
+    """Then the larger of two p-values counts; elsewhere the holdout alone judges."""
+    holdout, training = ([_matches(f"{side}{i}", rng) for i in range(20)] for side in "ht")
+    generated = tuple(_matches(f"c{i}", rng, {PATIENTS[(7 * i) % 20]: factor}) for i in range(40))
+    null = make_null(holdout, training, Beside(generated, tuple(_matches(f"b{i}", rng) for i in range(20))))
+    assert null.odd == (factor < 1)
+    scans = [_matches(f"g{i}", rng, {PATIENTS[i]: 0.8}) for i in range(20)]
+    usual = usual_of(scans, beside=null.usual)
+    alone = score(scans, make_null(holdout, training), usual).combined
+    if null.odd:
+        assert (score(scans, null, usual).combined > alone).any()
+    else:
+        np.testing.assert_array_equal(score(scans, null, usual).combined, alone)
+
+
+def test_what_few_holdout_patients_do_to_everybody_is_taken_off(rng: np.random.Generator) -> None:
+    """Beside a holdout where everybody stands out three times as much, generated scans are not odd for doing so."""
+
+    def few(name: str) -> Matches:
+        own = _matches(name, rng)
+        found = {
+            a: tuple(replace(m, distance=0.5 * (m.distance / 0.5) ** 3) for m in ms) for a, ms in own.found.items()
+        }
+        regions = replace(own.regions, distance=(0.5 * (own.regions.distance / 0.5) ** 3).astype(np.float32))
+        return replace(own, found=found, regions=regions)
+
+    holdout, training = ([_matches(f"{side}{i}", rng) for i in range(20)] for side in "ht")
+    alone = tuple(few(f"b{i}") for i in range(20))
+    null = make_null(holdout, training, Beside(tuple(few(f"c{i}") for i in range(40)), alone))
+    assert not null.odd
+    widths = [np.std(x[Aspect.INTENSITY]) for x in (null.crossed, null.others)]
+    assert widths[0] == pytest.approx(widths[1], rel=0.5), "else it is three times as wide"
+    assert make_null(holdout, training, Beside(tuple(few(f"c{i}") for i in range(40)), tuple(training))).odd
 
 
 def test_each_region_is_measured_by_what_is_usual_there(rng: np.random.Generator) -> None:
