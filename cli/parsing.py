@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from anonsynth.errors import UsageError
 
-__all__ = ["floats3", "ints", "ints3"]
+if TYPE_CHECKING:
+    from anonsynth.synthesis.settings import GuaranteeSettings
+
+__all__ = ["floats3", "guarantee", "ints", "ints3"]
 
 
 def floats3(option: str, text: str | None) -> tuple[float, float, float] | None:
@@ -52,3 +57,33 @@ def ints(option: str, text: str | None) -> tuple[int, ...] | None:
     except ValueError:
         msg = f"{option} needs whole numbers, such as 1,2"
         raise UsageError(msg) from None
+
+
+def guarantee(
+    rung: int | None,
+    epsilon: float | None,
+    delta: float | None,
+    patients: int | None,
+    modalities: str | None,
+    labels: str | None,
+) -> GuaranteeSettings | None:
+    """Read the options that ask for a guarantee; None where neither an ε nor a rung is asked for.
+
+    Raises:
+        UsageError: If ε is 0, or a list of values is none.
+    """
+    if epsilon is None and rung is None:
+        return None
+    if epsilon is not None and epsilon <= 0:
+        msg = "--epsilon needs a number above 0; --rung 0 reads no patient"
+        raise UsageError(msg)
+    from anonsynth.synthesis.settings import GuaranteeSettings
+
+    return GuaranteeSettings(
+        rung=1 if rung is None else rung,
+        epsilon=epsilon,
+        delta=delta,
+        patients=patients,
+        modalities=None if modalities is None else tuple(modalities.split(",")),
+        labels=ints("--labels", labels),
+    )

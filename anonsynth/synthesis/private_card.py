@@ -7,7 +7,7 @@ import math
 from anonsynth.anatomy.priors import Guarantee
 from anonsynth.synthesis.model import GENERATOR_FILE, Bought, ModelInfo
 
-__all__ = ["guarantee_paragraph", "private_card"]
+__all__ = ["guarantee_line", "guarantee_paragraph", "private_card"]
 
 
 def private_card(info: ModelInfo) -> str:
@@ -73,6 +73,16 @@ def guarantee_paragraph(info: ModelInfo) -> str:
             f"that: {claim[0].lower()}{claim[1:]}"
         )
     return f"**Differential privacy.** {claim}"
+
+
+def guarantee_line(info: ModelInfo) -> str:
+    """Return the guarantee in one line, for a terminal; the paragraph on the card is the one to quote."""
+    if info.bought is None:
+        held = "reads no patient (ε = 0)"
+    else:
+        held = f"ε = {_upwards(info.bought.epsilon)} at δ = {info.bought.delta:.2g} per patient"
+    told = f"; no guarantee for the model as a whole, which tells {', '.join(info.unprotected)}"
+    return f"rung {info.bought.rung if info.bought else 0}: {held}{told if info.unprotected else ''}"
 
 
 def _origin(info: ModelInfo) -> str:

@@ -79,6 +79,21 @@ class GuaranteeSettings(_Frozen):
     modalities: tuple[str, ...] | None = None
     labels: tuple[int, ...] | None = None
 
+    def undeclared(self, *, public_patients: bool) -> tuple[tuple[str, str], ...]:
+        """Return what a model would tell though nobody has said that it is public, each with the remedy.
+
+        Args:
+            public_patients: Whether the policy says that the number of training patients is known anyway.
+        """
+        told = []
+        if self.modalities is None:
+            told.append(("which modalities occur", "give --modalities, if that is public"))
+        if self.labels is None:
+            told.append(("which labels occur", "give --public-labels, if that is public"))
+        if self.rung > 0 and self.patients is None and not public_patients:
+            told.append(("the number of patients", "give a round figure with --public-patients"))
+        return tuple(told)
+
 
 class PerformanceSettings(_Frozen):
     """What changes how fast and where the same result is made, within rounding.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from anonsynth.cli.output import emit, progress, say
+from anonsynth.cli.parsing import guarantee
 
 if TYPE_CHECKING:
     from anonsynth.synthesis.settings import GuaranteeSettings
@@ -33,9 +34,13 @@ def command(
     rung: int | None = typer.Option(
         None, "--rung", min=0, help="Of the ladder: 0 simulator, 1 statistics; 1 with --epsilon."
     ),
-    patients: int | None = typer.Option(None, "--patients", min=1, help="A public figure for the training patients."),
+    patients: int | None = typer.Option(
+        None, "--patients", "--public-patients", min=1, help="A public figure for the training patients."
+    ),
     modalities: str | None = typer.Option(None, "--modalities", help="Their names, if they are public: T1w,FLAIR."),
-    labels: str | None = typer.Option(None, "--labels", help="Their values, if they are public: 1,2."),
+    labels: str | None = typer.Option(
+        None, "--labels", "--public-labels", help="Their values, if they are public: 1,2."
+    ),
     seed: int = typer.Option(0, "--seed", min=0, help="The one seed."),
     device: str = typer.Option("auto", "--device", help="auto, cpu or cuda."),
     resume: bool = typer.Option(True, "--resume/--no-resume", help="Go on where an interrupted training stopped."),
@@ -52,8 +57,8 @@ def command(
     if prior not in set(PriorChoice):
         msg = f"there is no prior '{prior}'; choose {', '.join(PriorChoice)}"
         raise UsageError(msg)
-    if epsilon is not None or rung is not None:
-        asked = guarantee(rung, epsilon, delta, patients, modalities, labels)
+    asked = guarantee(rung, epsilon, delta, patients, modalities, labels)
+    if asked is not None:
         _with_guarantee(cohort, out, policy, asked, prior, seed, device, json=json)
         return
     settings = TrainSettings(steps=steps, label_steps=label_steps, batch=batch, prior=PriorChoice(prior), seed=seed)
@@ -75,32 +80,6 @@ def command(
     say(f"Label prior: {info.source.prior.value} ({info.source.reason}).")
     say(f"Guarantee: {info.guarantee.value}. The model card is {out / 'model_card.md'}.")
     say(f"Next: anonsynth generate {out} --out SYNTHETIC -n 50")
-
-
-def guarantee(
-    rung: int | None,
-    epsilon: float | None,
-    delta: float | None,
-    patients: int | None,
-    modalities: str | None,
-    labels: str | None,
-) -> GuaranteeSettings:
-    """Read the options that ask for a guarantee."""
-    from anonsynth.cli.parsing import ints
-    from anonsynth.errors import UsageError
-    from anonsynth.synthesis.settings import GuaranteeSettings
-
-    if epsilon is not None and epsilon <= 0:
-        msg = "--epsilon needs a number above 0; --rung 0 reads no patient"
-        raise UsageError(msg)
-    return GuaranteeSettings(
-        rung=1 if rung is None else rung,
-        epsilon=epsilon,
-        delta=delta,
-        patients=patients,
-        modalities=None if modalities is None else tuple(modalities.split(",")),
-        labels=ints("--labels", labels),
-    )
 
 
 def _with_guarantee(
