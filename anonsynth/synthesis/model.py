@@ -22,7 +22,7 @@ from anonsynth.errors import InputError, UsageError
 from anonsynth.files import UNFINISHED, begin_folder, is_untouched, read_json, sha256_file, write_text
 from anonsynth.privacy.price import Price
 from anonsynth.synthesis.label_source import SHAPE_FILE, LabelSource
-from anonsynth.synthesis.settings import TrainSettings
+from anonsynth.synthesis.settings import GuaranteeSettings, TrainSettings
 
 __all__ = [
     "GENERATOR_FILE",
@@ -76,6 +76,7 @@ class ModelInfo(BaseModel):
         weights_sha256: Hash of every file that generation reads: the generator, the shape prior if there is one.
         bought: What was released with a mechanism; None if nothing was. Where it is told, `patients` and `scans` are
             the public figure, and hashes and times that depend on patients are left out.
+        asked: What guarantee was asked for, all of it public; with the ledger it tells the model's cohort (`pairing`).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
@@ -100,6 +101,7 @@ class ModelInfo(BaseModel):
     machine: str
     ledger: str = ""
     bought: Bought | None = None
+    asked: GuaranteeSettings | None = None
 
 
 def hash_weights(folder: Path) -> dict[str, str]:

@@ -7,8 +7,6 @@ guarantee, or stands on the card as unprotected, and then there is none.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +30,7 @@ from anonsynth.synthesis.device import pick_device
 from anonsynth.synthesis.label_source import SHAPE_FILE, LabelSource, choose_private_source, open_prior
 from anonsynth.synthesis.label_to_mri import LabelToMRI
 from anonsynth.synthesis.model import GENERATOR_FILE, MODEL_FILE, Bought, ModelInfo, claim, hash_weights
+from anonsynth.synthesis.pairing import key_of
 from anonsynth.synthesis.preparation import prepare_class_maps, usable_records
 from anonsynth.synthesis.private_card import private_card
 from anonsynth.synthesis.private_plan import Facts, PrivatePlan, make_plan, patients_needed
@@ -102,9 +101,9 @@ def train_with_guarantee(request: Request) -> Path:
         _refuse_too_small(plan, asked)
     # The run's own name has the scans in it and stays in the cohort; the model's has not. Where a later version plans
     # differently, it is another run, and another spend.
-    run = _digest(settings, asked, f"{fingerprint(cohort.folder)} {plan.queries}")[:16]
+    run = key_of(settings, asked, f"{fingerprint(cohort.folder)} {plan.queries}")[:16]
     draw = open_draw(cohort.folder / RELEASES / f"{run}-{request.policy.id}.seed").name if spends else "public"
-    key = _digest(settings, asked, draw)
+    key = key_of(settings, asked, draw)
     if is_finished(out, MODEL_FILE) and read_json(out / MODEL_FILE)["settings_sha256"] == key:
         return out
     claim(out, key)
@@ -135,6 +134,7 @@ def train_with_guarantee(request: Request) -> Path:
         machine=f"torch {torch.__version__}",
         ledger=ledger_of(cohort.folder).read().statement(plan.delta) if spends else "",
         bought=_bought(plan, asked, cohort) if spends else None,
+        asked=asked,
     )
     write_text(out / "model_card.md", private_card(info))
     write_json(out / MODEL_FILE, info.model_dump(mode="json", by_alias=True))
@@ -178,12 +178,7 @@ def _told_unprotected(request: Request) -> tuple[str, ...]:
     told: list[tuple[str, str]] = []
     if not info.grid_given:
         told.append(("the grid was inferred from the scans", "ingest again with --shape and --spacing"))
-    if asked.modalities is None:
-        told.append(("which modalities occur", "give --modalities, if that is public"))
-    if asked.labels is None:
-        told.append(("which labels occur", "give --labels, if that is public"))
-    if asked.rung > 0 and asked.patients is None and not request.policy.synthesis.public_patients:
-        told.append(("the number of patients", "give a round figure with --patients"))
+    told += asked.undeclared(public_patients=request.policy.synthesis.public_patients)
     if told and request.policy.synthesis.guarantee:
         what, remedy = told[0]
         msg = f"policy '{request.policy.id}' asks for a guarantee, and {what} would be told without one; {remedy}"
@@ -227,8 +222,3 @@ def _bought(plan: PrivatePlan, asked: GuaranteeSettings, cohort: Cohort) -> Boug
         coefficients=len(plan.waves),
         public=tuple(public),
     )
-
-
-def _digest(settings: TrainSettings, asked: GuaranteeSettings, other: str) -> str:
-    parts = {"settings": settings.model_dump(mode="json"), "guarantee": asked.model_dump(mode="json"), "other": other}
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
