@@ -59,6 +59,8 @@ class RunSettings(_Frozen):
         group: Column of the patients table over which the holdout is balanced.
         prior: Label prior: `auto`, `atlas`, `shape`, or, with a guarantee, `private`.
         guarantee: What the training may cost a patient, and what is public; None trains without a guarantee.
+        anatomy: Folder of public label maps to draw new ones from.
+        anatomy_labels: Table of which of their values show which label.
         count: Scans to generate.
         steps: Training steps, the trainer's default if None.
         planted: Copies of each weaker kind that the audit plants.
@@ -77,6 +79,8 @@ class RunSettings(_Frozen):
     group: str | None = None
     prior: str = "auto"
     guarantee: GuaranteeSettings | None = None
+    anatomy: Path | None = None
+    anatomy_labels: Path | None = None
     count: int = Field(default=50, ge=1)
     steps: int | None = Field(default=None, ge=1)
     planted: int = Field(default=6, ge=0)
@@ -102,6 +106,8 @@ class RunSettings(_Frozen):
         return self
 
     def _check_guarantee(self) -> None:
+        if self.anatomy is None and self.anatomy_labels is not None:
+            raise UsageError("--anatomy-labels says what the maps of --anatomy show; name their folder too")
         if self.guarantee is None:
             if self.prior == "private":
                 raise UsageError("the private prior is bought with --epsilon; give one, or choose another prior")
@@ -208,6 +214,8 @@ def run(settings: RunSettings, progress: OpenProgress, announce: Announce) -> Ru
     policy = load_policy(settings.policy)
     settings.refuse_unprotected(policy)
     given = {"sources": settings.sources, "patients": (settings.patients,), "labels": (settings.labels,)}
+    if settings.anatomy is not None:
+        given |= {"anatomy": (settings.anatomy, settings.anatomy_labels)}
     hashes = {key: [_hashed(path) for path in paths if path is not None] for key, paths in given.items()}
     record = RunRecord.open(settings.out, _fingerprint(settings, policy) | hashes)
     return _walk(_stages(settings, policy), record, progress, announce)
@@ -247,7 +255,8 @@ def _walk(stages: Sequence[Stage], record: RunRecord, progress: OpenProgress, an
 
 def _fingerprint(settings: RunSettings, policy: Policy) -> dict[str, Any]:
     """Return what makes two runs on the same scans the same."""
-    plain = settings.model_dump(mode="json", exclude={"sources", "patients", "labels", "out", "policy", "device"})
+    left_out = {"sources", "patients", "labels", "anatomy", "anatomy_labels", "out", "policy", "device"}
+    plain = settings.model_dump(mode="json", exclude=left_out)
     return plain | {"policy": policy.model_dump(mode="json")}
 
 
@@ -292,8 +301,13 @@ def _stages(settings: RunSettings, policy: Policy) -> tuple[Stage, ...]:
 
         given = settings.model_dump(include={"steps", "seed", "prior"}, exclude_none=True)
         chosen, performance = TrainSettings.model_validate(given), PerformanceSettings(device=settings.device)
+        maps = None
+        if settings.anatomy is not None:
+            from anonsynth.anatomy.public_maps import open_maps
+
+            maps = open_maps(settings.anatomy, settings.anatomy_labels)
         if settings.guarantee is None:
-            train(open_cohort(cohort), chosen, policy, model, performance, progress)
+            train(open_cohort(cohort), chosen, policy, model, performance, progress, maps=maps)
             return ""
         from anonsynth.synthesis.model import open_model
         from anonsynth.synthesis.private_card import guarantee_line
@@ -301,7 +315,7 @@ def _stages(settings: RunSettings, policy: Policy) -> tuple[Stage, ...]:
         from anonsynth.synthesis.rungs import open_rung
 
         asked = settings.guarantee
-        request = Request(open_cohort(cohort), chosen, asked, policy, model, performance, progress)
+        request = Request(open_cohort(cohort), chosen, asked, policy, model, performance, progress, maps)
         return guarantee_line(open_model(open_rung(asked.rung).train(request)))
 
     def generating(progress: Progress) -> str:

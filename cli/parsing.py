@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anonsynth.errors import UsageError
 
 if TYPE_CHECKING:
+    from anonsynth.anatomy.public_maps import PublicMaps
     from anonsynth.synthesis.settings import GuaranteeSettings
 
-__all__ = ["floats3", "guarantee", "ints", "ints3"]
+__all__ = ["floats3", "guarantee", "ints", "ints3", "public_maps"]
 
 
 def floats3(option: str, text: str | None) -> tuple[float, float, float] | None:
@@ -87,3 +89,20 @@ def guarantee(
         modalities=None if modalities is None else tuple(modalities.split(",")),
         labels=ints("--labels", labels),
     )
+
+
+def public_maps(folder: Path | None, table: Path | None) -> PublicMaps | None:
+    """Open the folder of `--anatomy` and the table of `--anatomy-labels`; None if no folder was named.
+
+    Raises:
+        UsageError: If there is a table without a folder.
+        InputError: If they cannot be used.
+    """
+    if folder is None:
+        if table is not None:
+            msg = "--anatomy-labels says what the maps of --anatomy show; name their folder too"
+            raise UsageError(msg)
+        return None
+    from anonsynth.anatomy.public_maps import open_maps
+
+    return open_maps(folder, table)

@@ -40,7 +40,7 @@ class Pairing:
 
 def key_of(settings: TrainSettings, asked: GuaranteeSettings, other: str) -> str:
     """Return the SHA-256 that names a training with a guarantee; `other` is the name of its draw of noise."""
-    parts = {"settings": settings.model_dump(mode="json"), "guarantee": asked.model_dump(mode="json"), "other": other}
+    parts = {"settings": settings.told(), "guarantee": asked.model_dump(mode="json"), "other": other}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

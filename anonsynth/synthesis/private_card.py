@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from anonsynth.anatomy.priors import Guarantee
+from anonsynth.synthesis.card import anatomy_line
 from anonsynth.synthesis.model import GENERATOR_FILE, Bought, ModelInfo
 
 __all__ = ["guarantee_line", "guarantee_paragraph", "private_card"]
@@ -23,7 +24,8 @@ anonsynth {info.anonsynth}, {_origin(info)}.
   intensities normalised per scan to [0, 1].
 - Labels: {labels}.
 - Label maps come from the {info.source.prior.value} prior ({info.source.reason}).
-- Settings: SHA-256 `{info.settings_sha256}`; generator: SHA-256 `{info.weights_sha256[GENERATOR_FILE]}`.
+{anatomy_line(info)}- Settings: SHA-256 `{info.settings_sha256}`.
+- Generator: SHA-256 `{info.weights_sha256[GENERATOR_FILE]}`.
 
 ## Privacy statement
 

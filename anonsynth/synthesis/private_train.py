@@ -15,6 +15,7 @@ import torch
 from anonsynth._version import __version__
 from anonsynth.anatomy.cosine_shape import save_cosines
 from anonsynth.anatomy.priors import Guarantee
+from anonsynth.anatomy.public_maps import PublicMaps
 from anonsynth.cohort.model import Split
 from anonsynth.cohort.store import Cohort
 from anonsynth.errors import BudgetError, UsageError, VerdictError
@@ -25,6 +26,7 @@ from anonsynth.privacy.declare import fingerprint, ledger_of
 from anonsynth.privacy.noise import open_draw
 from anonsynth.privacy.releases import RELEASES, begin_releases
 from anonsynth.progress import Progress
+from anonsynth.synthesis.anatomy_source import anatomy_source, write_templates
 from anonsynth.synthesis.checkpoint import save_weights
 from anonsynth.synthesis.device import pick_device
 from anonsynth.synthesis.label_source import SHAPE_FILE, LabelSource, choose_private_source, open_prior
@@ -56,6 +58,7 @@ class Request:
         out: Folder of the model.
         performance: How fast.
         progress: Shows it.
+        maps: Public label maps, from which new ones are drawn in place of a prior of the cohort's own.
     """
 
     cohort: Cohort
@@ -65,6 +68,7 @@ class Request:
     out: Path
     performance: PerformanceSettings
     progress: Progress
+    maps: PublicMaps | None = None
 
 
 def facts_of(cohort: Cohort, source: LabelSource, patients: int | None) -> Facts:
@@ -92,7 +96,11 @@ def train_with_guarantee(request: Request) -> Path:
     """
     cohort, settings, asked, out = request.cohort, request.settings, request.guarantee, request.out
     told = _told_unprotected(request)
-    source = choose_private_source(cohort, settings.prior, request.policy)
+    if request.maps is None:
+        source = choose_private_source(cohort, settings.prior, request.policy)
+    else:
+        settings = settings.model_copy(update={"anatomy": request.maps.sha256})
+        source = anatomy_source(cohort.info, request.maps, settings.prior, request.policy)
     facts = facts_of(cohort, source, asked.patients)
     spends = asked.rung > 0
     delta = settle_delta(request.policy.synthesis.delta if asked.delta is None else asked.delta, facts.patients)
@@ -107,6 +115,8 @@ def train_with_guarantee(request: Request) -> Path:
     if is_finished(out, MODEL_FILE) and read_json(out / MODEL_FILE)["settings_sha256"] == key:
         return out
     claim(out, key)
+    if request.maps is not None:
+        write_templates(cohort.info, request.maps, source, out)
     statistics = _released(request, source, plan, run) if spends else public_statistics(facts, plan, settings.style)
     networks = LabelToMRI.new(source.vocabulary, facts.modalities, settings)
     if statistics.model is not None:

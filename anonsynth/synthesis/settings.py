@@ -42,6 +42,7 @@ class TrainSettings(_Frozen):
         matching_weight: Weight of the feature-matching loss.
         crop_voxels: Largest crop seen in a step; larger grids are trained in crops with their coordinates.
         ema_decay: Decay of the running mean of the weights that generation uses.
+        anatomy: SHA-256 of the public label maps that were given, if there are any.
     """
 
     steps: int = Field(default=500, ge=1)
@@ -58,6 +59,11 @@ class TrainSettings(_Frozen):
     matching_weight: float = Field(default=10.0, ge=0)
     crop_voxels: int = Field(default=65_536, ge=4096)
     ema_decay: float = Field(default=0.99, ge=0, lt=1)
+    anatomy: str | None = None
+
+    def told(self) -> dict[str, object]:
+        """Return the settings as JSON, for hashes; what is not set is left out, so that older hashes still hold."""
+        return self.model_dump(mode="json", exclude_none=True)
 
 
 class GuaranteeSettings(_Frozen):

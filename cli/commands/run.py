@@ -26,6 +26,12 @@ def command(
     modality: str | None = typer.Option(None, "--modality", help="Modality of images that do not say it, e.g. T1w."),
     group: str | None = typer.Option(None, "--group", help="Column over which the holdout is balanced, e.g. site."),
     prior: str = typer.Option("auto", "--prior", help="Label prior: auto, atlas, shape or private."),
+    anatomy: Path | None = typer.Option(
+        None, "--anatomy", metavar="DIR", help="Folder of public label maps to draw new ones from; costs no patient."
+    ),
+    anatomy_labels: Path | None = typer.Option(
+        None, "--anatomy-labels", metavar="TSV", help="Table: which of their values show which label of the cohort."
+    ),
     epsilon: float | None = typer.Option(
         None,
         "--epsilon",
@@ -67,6 +73,8 @@ def command(
         group=group,
         prior=prior,
         guarantee=asked,
+        anatomy=anatomy,
+        anatomy_labels=anatomy_labels,
         count=count,
         steps=steps,
         seed=seed,

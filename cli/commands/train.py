@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import typer
 
 from anonsynth.cli.output import emit, progress, say
-from anonsynth.cli.parsing import guarantee
+from anonsynth.cli.parsing import guarantee, public_maps
 
 if TYPE_CHECKING:
+    from anonsynth.anatomy.public_maps import PublicMaps
     from anonsynth.synthesis.settings import GuaranteeSettings
 
 EXAMPLE = "Example: anonsynth train cohort --out model --steps 500"
@@ -27,6 +28,12 @@ def command(
     batch: int = typer.Option(2, "--batch", min=1, help="Scans in a step."),
     both: bool = typer.Option(False, "--both-directions", help="Train MRI → label on the cohort's own label maps too."),
     prior: str = typer.Option("auto", "--prior", help="Label prior: auto, atlas, shape or private."),
+    anatomy: Path | None = typer.Option(
+        None, "--anatomy", metavar="DIR", help="Folder of public label maps to draw new ones from; costs no patient."
+    ),
+    anatomy_labels: Path | None = typer.Option(
+        None, "--anatomy-labels", metavar="TSV", help="Table: which of their values show which label of the cohort."
+    ),
     epsilon: float | None = typer.Option(
         None, "--epsilon", min=0.0, help="What the training may cost a patient (differential privacy)."
     ),
@@ -57,9 +64,10 @@ def command(
     if prior not in set(PriorChoice):
         msg = f"there is no prior '{prior}'; choose {', '.join(PriorChoice)}"
         raise UsageError(msg)
+    maps = public_maps(anatomy, anatomy_labels)
     asked = guarantee(rung, epsilon, delta, patients, modalities, labels)
     if asked is not None:
-        _with_guarantee(cohort, out, policy, asked, prior, seed, device, json=json)
+        _with_guarantee(cohort, out, policy, asked, prior, seed, device, maps, json=json)
         return
     settings = TrainSettings(steps=steps, label_steps=label_steps, batch=batch, prior=PriorChoice(prior), seed=seed)
     performance = PerformanceSettings(device=device)
@@ -73,6 +81,7 @@ def command(
             shown,
             resume=resume,
             both_directions=both,
+            maps=maps,
         )
     info = open_model(out)
     if json:
@@ -83,7 +92,16 @@ def command(
 
 
 def _with_guarantee(
-    cohort: Path, out: Path, policy: str, asked: GuaranteeSettings, prior: str, seed: int, device: str, *, json: bool
+    cohort: Path,
+    out: Path,
+    policy: str,
+    asked: GuaranteeSettings,
+    prior: str,
+    seed: int,
+    device: str,
+    maps: PublicMaps | None,
+    *,
+    json: bool,
 ) -> None:
     from anonsynth.cohort.store import open_cohort
     from anonsynth.policies.model import load_policy
@@ -97,7 +115,9 @@ def _with_guarantee(
     performance = PerformanceSettings(device=device)
     strategy = open_rung(asked.rung)
     with progress() as shown:
-        strategy.train(Request(open_cohort(cohort), settings, asked, load_policy(policy), out, performance, shown))
+        strategy.train(
+            Request(open_cohort(cohort), settings, asked, load_policy(policy), out, performance, shown, maps)
+        )
     info = open_model(out)
     if json:
         emit(info.model_dump(mode="json", by_alias=True))
