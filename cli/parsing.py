@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 from anonsynth.errors import UsageError
 
 if TYPE_CHECKING:
+    from anonsynth.anatomy.edit_plan import EditPlan
     from anonsynth.anatomy.public_maps import PublicMaps
     from anonsynth.synthesis.settings import GuaranteeSettings
 
-__all__ = ["floats3", "guarantee", "ints", "ints3", "public_maps"]
+__all__ = ["edit_plan", "floats3", "guarantee", "ints", "ints3", "public_maps"]
 
 
 def floats3(option: str, text: str | None) -> tuple[float, float, float] | None:
@@ -106,3 +107,21 @@ def public_maps(folder: Path | None, table: Path | None) -> PublicMaps | None:
     from anonsynth.anatomy.public_maps import open_maps
 
     return open_maps(folder, table)
+
+
+def edit_plan(
+    scale: str | None, move: str | None, *, remove: bool = False, mirror: bool = False, transplant: bool = False
+) -> EditPlan:
+    """Read the options that ask for edits of a tumour.
+
+    Raises:
+        UsageError: If a factor or a place is none.
+    """
+    from anonsynth.anatomy.edit_plan import EditPlan
+
+    try:
+        factors = () if scale is None else tuple(float(part) for part in scale.split(","))
+    except ValueError:
+        msg = "--tumour-scale needs numbers, such as 0.5,2"
+        raise UsageError(msg) from None
+    return EditPlan(remove=remove, transplant=transplant, scale=factors, move=move, mirror=mirror)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from anonsynth.anatomy.edit_plan import EditPlan
+
 __all__ = ["GenerateSettings", "GuaranteeSettings", "PerformanceSettings", "PriorChoice", "TrainSettings"]
 
 
@@ -122,6 +124,7 @@ class GenerateSettings(_Frozen):
         count: Substitute patients.
         styles: Scans a substitute patient gets: one label map, several style codes, written as sessions.
         seed: The one seed that all randomness flows from.
+        edits: Edits of every drawn tumour; None for none.
     """
 
     model: Path
@@ -129,3 +132,4 @@ class GenerateSettings(_Frozen):
     count: int = Field(default=50, ge=1, le=99_999)
     styles: int = Field(default=1, ge=1, le=99)
     seed: int = Field(default=0, ge=0)
+    edits: EditPlan | None = None
