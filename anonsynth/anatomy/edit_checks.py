@@ -50,7 +50,8 @@ def room(scene: Scene, centre: npt.NDArray[np.float64], rules: EditRules) -> Mas
 
 def held(scene: Scene, places: Places, centre: npt.NDArray[np.float64], rules: EditRules) -> Mask:
     """Tell of each voxel (N, 3) of a tumour with that centre (3,) whether it lies where it may, (N,)."""
-    return np.all(list(_conditions(scene, places, centre, rules).values()), axis=0)
+    may: Mask = np.all(list(_conditions(scene, places, centre, rules).values()), axis=0)
+    return may
 
 
 def hindrance(scene: Scene, places: Places, centre: npt.NDArray[np.float64], rules: EditRules) -> str | None:

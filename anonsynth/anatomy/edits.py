@@ -158,7 +158,7 @@ def mirror_tumour(scene: Scene, rules: EditRules | None = None, *, plane: int | 
     rules = rules or EditRules()
     taken = scene.chosen(rules.tumour)
     total = scene.mirror_sum if plane is None else plane
-    there = np.asarray(mirrored(taken, total), bool)
+    there = mirrored(taken, total)
     few, remedy = LOST * taken.sum(), "move it first"
     if there.sum() != taken.sum():
         raise refuse("mirrored", "its mirror place lies outside the scan", remedy)
@@ -172,12 +172,12 @@ def mirror_tumour(scene: Scene, rules: EditRules | None = None, *, plane: int | 
             middle = tuple(np.rint(np.argwhere(mask).mean(0)).astype(int))
             if (mask & (np.sign(scene.side[middle]) * scene.side <= FALX_MM)).sum() > few:
                 raise refuse("mirrored", "it would lie across the falx", "allow that with --across-midline")
-    deep = np.maximum(scene.depth, np.asarray(mirrored(scene.depth, total))) > VENTRICLE_DEPTH_MM
-    if not rules.into_ventricle and (there & scene.fluid & deep).sum() > few:
+    deep = np.maximum(scene.depth, mirrored(scene.depth, total)) > VENTRICLE_DEPTH_MM
+    if not rules.into_ventricle and (there & (scene.ventricles | (scene.fluid & deep))).sum() > few:
         raise refuse("mirrored", "it would lie in a ventricle", "allow that with --into-ventricle")
     label = scene.label.copy()
     both = taken | there
-    label[both] = np.asarray(mirrored(scene.label, total))[both]
+    label[both] = mirrored(scene.label, total)[both]
     return Edited(scene.with_label(label), {"edit": "mirror", "plane": total})
 
 
@@ -217,8 +217,8 @@ def _healed(scene: Scene, region: Mask) -> Scene:
     label = scene.label.copy()
     total = scene.mirror_sum
     healthy = scene.brain & ~scene.tumour
-    lent = region & np.asarray(mirrored(healthy, total), bool)
-    label[lent] = np.asarray(mirrored(scene.label, total))[lent]
+    lent = region & mirrored(healthy, total)
+    label[lent] = mirrored(scene.label, total)[lent]
     rest = region & ~lent
     if rest.any():
         nearest = ndimage.distance_transform_edt(

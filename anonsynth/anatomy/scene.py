@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,7 @@ from anonsynth.cohort.geometry import LabelVolume
 from anonsynth.cohort.model import BRAIN_LABELS, LabelEntry, LabelKind
 from anonsynth.errors import UsageError
 
-__all__ = ["ImpossibleEditError", "Mask", "Scene"]
+__all__ = ["ImpossibleEditError", "Mask", "Scene", "mirrored"]
 
 OUTSIDE = ("skull", "scalp", "bone", "skin", "air", "background", "soft tissue", "eye", "head")
 """Names of anatomy that is not brain."""
@@ -30,6 +31,7 @@ SEARCHED = 6
 """How far the mirror plane is looked for around the brain's middle, in half voxels."""
 
 Mask = npt.NDArray[np.bool_]
+T = TypeVar("T", bound=np.generic)
 
 
 class ImpossibleEditError(UsageError):
@@ -144,12 +146,12 @@ class Scene:
         return self.tumour if which == 0 else found[which - 1]
 
 
-def mirrored(mask: npt.NDArray[np.generic], total: int) -> npt.NDArray[np.generic]:
+def mirrored(volume: npt.NDArray[T], total: int) -> npt.NDArray[T]:
     """Return a volume whose voxel x holds what voxel `total` − x held; 0 where that is not on the grid."""
-    from_x = total - np.arange(mask.shape[0])
-    there = (from_x >= 0) & (from_x < mask.shape[0])
-    result = np.zeros_like(mask)
-    result[there] = mask[from_x[there]]
+    from_x = total - np.arange(volume.shape[0])
+    there = (from_x >= 0) & (from_x < volume.shape[0])
+    result = np.zeros_like(volume)
+    result[there] = volume[from_x[there]]
     return result
 
 
