@@ -21,11 +21,12 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from anonsynth.errors import InputError, UsageError
+from anonsynth.errors import InputError, UsageError, VerdictError
 from anonsynth.files import is_finished, read_json, sha256_listing
 from anonsynth.policies.model import Policy, load_policy
 from anonsynth.progress import Progress
 from anonsynth.run_record import Done, RunRecord
+from anonsynth.synthesis.settings import GuaranteeSettings
 
 __all__ = ["DemoSettings", "RunResult", "RunSettings", "Stage", "StageTime", "demo", "run"]
 
@@ -34,7 +35,7 @@ Announce = Callable[[str], None]
 OpenProgress = Callable[[], AbstractContextManager[Progress]]
 """Opens the progress display of one stage."""
 DEVICES = ("auto", "cpu", "cuda")
-PRIORS = ("auto", "atlas", "shape")
+PRIORS = ("auto", "atlas", "shape", "private")
 GRID_MULTIPLE = 4
 """Grids are multiples of this many voxels."""
 
@@ -56,7 +57,10 @@ class RunSettings(_Frozen):
         spacing: Voxel size of the cohort's grid in mm, inferred if None.
         modality: Name of the one modality of files that do not say it.
         group: Column of the patients table over which the holdout is balanced.
-        prior: Label prior: `auto`, `atlas` or `shape`.
+        prior: Label prior: `auto`, `atlas`, `shape`, or, with a guarantee, `private`.
+        guarantee: What the training may cost a patient, and what is public; None trains without a guarantee.
+        anatomy: Folder of public label maps to draw new ones from.
+        anatomy_labels: Table of which of their values show which label.
         count: Scans to generate.
         steps: Training steps, the trainer's default if None.
         planted: Copies of each weaker kind that the audit plants.
@@ -74,6 +78,9 @@ class RunSettings(_Frozen):
     modality: str | None = None
     group: str | None = None
     prior: str = "auto"
+    guarantee: GuaranteeSettings | None = None
+    anatomy: Path | None = None
+    anatomy_labels: Path | None = None
     count: int = Field(default=50, ge=1)
     steps: int | None = Field(default=None, ge=1)
     planted: int = Field(default=6, ge=0)
@@ -95,7 +102,38 @@ class RunSettings(_Frozen):
         if self.shape is not None and (min(self.shape) < 1 or any(n % GRID_MULTIPLE for n in self.shape)):
             msg = f"--shape needs three multiples of {GRID_MULTIPLE}, such as 64,64,48"
             raise UsageError(msg)
+        self._check_guarantee()
         return self
+
+    def _check_guarantee(self) -> None:
+        if self.anatomy is None and self.anatomy_labels is not None:
+            raise UsageError("--anatomy-labels says what the maps of --anatomy show; name their folder too")
+        if self.guarantee is None:
+            if self.prior == "private":
+                raise UsageError("the private prior is bought with --epsilon; give one, or choose another prior")
+            return
+        if self.shape is None or self.spacing is None:
+            # Inferring it would look at every scan before the ledger could say so.
+            msg = "a guarantee needs a grid that is public: give --shape and --spacing, such as 64,64,48 and 1,1,1"
+            raise UsageError(msg)
+        if self.guarantee.rung > 0 and self.guarantee.epsilon is None:
+            msg = f"rung {self.guarantee.rung} reads patients and needs --epsilon; --rung 0 does not"
+            raise UsageError(msg)
+        if self.prior == "shape":
+            raise UsageError("the shape prior gives no guarantee; leave --prior out, or choose private or atlas")
+
+    def refuse_unprotected(self, policy: Policy) -> None:
+        """Raise VerdictError if the policy asks for a guarantee that these settings cannot give."""
+        if not policy.synthesis.guarantee:
+            return
+        if self.guarantee is None:
+            msg = f"policy '{policy.id}' asks for a guarantee; give --epsilon, or --rung 0, or choose another policy"
+            raise VerdictError(msg)
+        told = self.guarantee.undeclared(public_patients=policy.synthesis.public_patients)
+        if told:
+            what, remedy = told[0]
+            msg = f"policy '{policy.id}' asks for a guarantee, and {what} would be told without one; {remedy}"
+            raise VerdictError(msg)
 
 
 class DemoSettings(_Frozen):
@@ -170,10 +208,14 @@ def run(settings: RunSettings, progress: OpenProgress, announce: Announce) -> Ru
 
     Raises:
         UsageError: If `settings.out` holds a run with other settings or sources, or the policy is wrong.
+        VerdictError: If the policy asks for a guarantee and the settings cannot give it.
         InputError: If the scans cannot be used.
     """
     policy = load_policy(settings.policy)
+    settings.refuse_unprotected(policy)
     given = {"sources": settings.sources, "patients": (settings.patients,), "labels": (settings.labels,)}
+    if settings.anatomy is not None:
+        given |= {"anatomy": (settings.anatomy, settings.anatomy_labels)}
     hashes = {key: [_hashed(path) for path in paths if path is not None] for key, paths in given.items()}
     record = RunRecord.open(settings.out, _fingerprint(settings, policy) | hashes)
     return _walk(_stages(settings, policy), record, progress, announce)
@@ -213,7 +255,8 @@ def _walk(stages: Sequence[Stage], record: RunRecord, progress: OpenProgress, an
 
 def _fingerprint(settings: RunSettings, policy: Policy) -> dict[str, Any]:
     """Return what makes two runs on the same scans the same."""
-    plain = settings.model_dump(mode="json", exclude={"sources", "patients", "labels", "out", "policy", "device"})
+    left_out = {"sources", "patients", "labels", "anatomy", "anatomy_labels", "out", "policy", "device"}
+    plain = settings.model_dump(mode="json", exclude=left_out)
     return plain | {"policy": policy.model_dump(mode="json")}
 
 
@@ -257,9 +300,23 @@ def _stages(settings: RunSettings, policy: Policy) -> tuple[Stage, ...]:
         from anonsynth.synthesis.train import train
 
         given = settings.model_dump(include={"steps", "seed", "prior"}, exclude_none=True)
-        chosen = TrainSettings.model_validate(given)
-        train(open_cohort(cohort), chosen, policy, model, PerformanceSettings(device=settings.device), progress)
-        return ""
+        chosen, performance = TrainSettings.model_validate(given), PerformanceSettings(device=settings.device)
+        maps = None
+        if settings.anatomy is not None:
+            from anonsynth.anatomy.public_maps import open_maps
+
+            maps = open_maps(settings.anatomy, settings.anatomy_labels)
+        if settings.guarantee is None:
+            train(open_cohort(cohort), chosen, policy, model, performance, progress, maps=maps)
+            return ""
+        from anonsynth.synthesis.model import open_model
+        from anonsynth.synthesis.private_card import guarantee_line
+        from anonsynth.synthesis.private_train import Request
+        from anonsynth.synthesis.rungs import open_rung
+
+        asked = settings.guarantee
+        request = Request(open_cohort(cohort), chosen, asked, policy, model, performance, progress, maps)
+        return guarantee_line(open_model(open_rung(asked.rung).train(request)))
 
     def generating(progress: Progress) -> str:
         from anonsynth.release.substitute import generate

@@ -16,6 +16,9 @@ from anonsynth.files import is_untouched, read_json, write_json
 __all__ = ["Done", "RunRecord"]
 
 RECORD = "run.json"
+FIRST_USED = {"guarantee": "train"}
+"""Settings that may still change while the stage that first needs them is not done: an ε that was refused as too small
+for the cohort is asked for again on the same cohort, whose ledger remembers."""
 
 
 class Done(BaseModel):
@@ -41,7 +44,7 @@ class RunRecord:
 
     @classmethod
     def open(cls, out: Path, settings: dict[str, Any]) -> RunRecord:
-        """Open the record of `out`, or begin one; other settings are welcome while no stage is done.
+        """Open the record of `out`, or begin one; other settings are welcome while no stage that needs them is done.
 
         Raises:
             UsageError: If `out` holds something else, or a run with other settings.
@@ -59,7 +62,8 @@ class RunRecord:
         except (KeyError, TypeError, AttributeError, ValidationError):
             raise InputError("run.json does not hold what it should", remedy="name another folder") from None
         differing = sorted(key for key in {*before, *settings} if before.get(key) != settings.get(key))
-        if differing and done:
+        differing = [key for key in differing if (FIRST_USED[key] in done if key in FIRST_USED else done)]
+        if differing:
             msg = (
                 f"the folder named with --out holds another run (its {', '.join(differing)} differ); "
                 "name another folder, or give the same settings and sources to resume"

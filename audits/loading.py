@@ -19,6 +19,7 @@ from anonsynth.files import sha256_file, write_tsv
 from anonsynth.policies.model import AuditRules
 from anonsynth.progress import Progress
 from anonsynth.synthesis.model import check_weights, open_model
+from anonsynth.synthesis.pairing import pair
 
 __all__ = ["AuditSettings", "Sides", "Sources", "check_model", "curve_copies_for", "find_sources", "open_sides"]
 
@@ -182,7 +183,7 @@ def open_sides(settings: AuditSettings, sources: Sources, work: Path, progress: 
 
 
 def check_model(folder: Path, cohort: Cohort | None) -> tuple[str, ...]:
-    """Return the hashes of a model's weights, after seeing that the cohort is the one it was trained on.
+    """Return the hashes of a model's weights, after seeing that the cohort can be the one it was trained on.
 
     Raises:
         UsageError: If there is no cohort.
@@ -192,12 +193,7 @@ def check_model(folder: Path, cohort: Cohort | None) -> tuple[str, ...]:
         raise UsageError("--model needs the cohort that the model was trained on: name it with --cohort")
     info = open_model(folder)
     check_weights(folder, info)
-    fits = (info.grid, info.modalities) == (cohort.info.grid, cohort.info.modalities)
-    if not fits or info.cohort_sha256 != sha256_file(cohort.folder / "scans.tsv"):
-        raise InputError(
-            "the model named with --model was trained on another cohort, or on this one before it was ingested again",
-            remedy="name the cohort that it was trained on with --cohort",
-        )
+    pair(info, cohort)
     return tuple(f"{name} {digest}" for name, digest in sorted(info.weights_sha256.items()))
 
 

@@ -15,6 +15,7 @@ from anonsynth.cli.commands import (
     audit,
     demo,
     doctor,
+    edit,
     generate,
     ingest,
     inspect,
@@ -44,7 +45,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for module in (doctor, demo, simulate, ingest, inspect, plan, train, generate, audit, run):
+for module in (doctor, demo, simulate, ingest, inspect, plan, train, generate, edit, audit, run):
     app.command(name=module.__name__.rpartition(".")[2], epilog=module.EXAMPLE)(module.command)
 app.add_typer(policy.app, name="policy")
 app.add_typer(ledger.app, name="ledger")

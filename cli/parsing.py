@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from anonsynth.errors import UsageError
 
-__all__ = ["floats3", "ints", "ints3"]
+if TYPE_CHECKING:
+    from anonsynth.anatomy.edit_plan import EditPlan
+    from anonsynth.anatomy.public_maps import PublicMaps
+    from anonsynth.synthesis.settings import GuaranteeSettings
+
+__all__ = ["edit_plan", "floats3", "guarantee", "ints", "ints3", "public_maps"]
 
 
 def floats3(option: str, text: str | None) -> tuple[float, float, float] | None:
@@ -52,3 +60,68 @@ def ints(option: str, text: str | None) -> tuple[int, ...] | None:
     except ValueError:
         msg = f"{option} needs whole numbers, such as 1,2"
         raise UsageError(msg) from None
+
+
+def guarantee(
+    rung: int | None,
+    epsilon: float | None,
+    delta: float | None,
+    patients: int | None,
+    modalities: str | None,
+    labels: str | None,
+) -> GuaranteeSettings | None:
+    """Read the options that ask for a guarantee; None where neither an ε nor a rung is asked for.
+
+    Raises:
+        UsageError: If ε is 0, or a list of values is none.
+    """
+    if epsilon is None and rung is None:
+        return None
+    if epsilon is not None and epsilon <= 0:
+        msg = "--epsilon needs a number above 0; --rung 0 reads no patient"
+        raise UsageError(msg)
+    from anonsynth.synthesis.settings import GuaranteeSettings
+
+    return GuaranteeSettings(
+        rung=1 if rung is None else rung,
+        epsilon=epsilon,
+        delta=delta,
+        patients=patients,
+        modalities=None if modalities is None else tuple(modalities.split(",")),
+        labels=ints("--labels", labels),
+    )
+
+
+def public_maps(folder: Path | None, table: Path | None) -> PublicMaps | None:
+    """Open the folder of `--anatomy` and the table of `--anatomy-labels`; None if no folder was named.
+
+    Raises:
+        UsageError: If there is a table without a folder.
+        InputError: If they cannot be used.
+    """
+    if folder is None:
+        if table is not None:
+            msg = "--anatomy-labels says what the maps of --anatomy show; name their folder too"
+            raise UsageError(msg)
+        return None
+    from anonsynth.anatomy.public_maps import open_maps
+
+    return open_maps(folder, table)
+
+
+def edit_plan(
+    scale: str | None, move: str | None, *, remove: bool = False, mirror: bool = False, transplant: bool = False
+) -> EditPlan:
+    """Read the options that ask for edits of a tumour.
+
+    Raises:
+        UsageError: If a factor or a place is none.
+    """
+    from anonsynth.anatomy.edit_plan import EditPlan
+
+    try:
+        factors = () if scale is None else tuple(float(part) for part in scale.split(","))
+    except ValueError:
+        msg = "--tumour-scale needs numbers, such as 0.5,2"
+        raise UsageError(msg) from None
+    return EditPlan(remove=remove, transplant=transplant, scale=factors, move=move, mirror=mirror)

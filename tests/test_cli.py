@@ -26,6 +26,7 @@ COMMANDS = (
     "audit",
     "demo",
     "doctor",
+    "edit",
     "generate",
     "ingest",
     "inspect",

@@ -37,7 +37,7 @@ def generate(settings: GenerateSettings, progress: Progress, *, device: str = "a
     """
     info = open_model(settings.model)
     provenance = settings.out / PROVENANCE_FOLDER / PROVENANCE_FILE
-    wanted = {
+    wanted: dict[str, object] = {
         "schema": "anonsynth/provenance/1",
         "count": settings.count,
         "styles": settings.styles,
@@ -47,6 +47,8 @@ def generate(settings: GenerateSettings, progress: Progress, *, device: str = "a
         "label_prior": info.source.prior.value,
         "guarantee": info.guarantee.value,
     }
+    if settings.edits is not None:
+        wanted["edits"] = settings.edits.model_dump(mode="json")
     _claim(settings.out, provenance, wanted)
     if is_finished(settings.out, f"{PROVENANCE_FOLDER}/{PROVENANCE_FILE}"):
         return settings.out
@@ -55,13 +57,20 @@ def generate(settings: GenerateSettings, progress: Progress, *, device: str = "a
     names = {index: f"sub-synth{index:04d}" for index in range(1, settings.count + 1)}
     missing = [i for i, name in names.items() if not all(writer.label_path(name, s).exists() for s in sessions)]
     patients = generate_patients(
-        settings.model, missing, styles=settings.styles, seed=settings.seed, device_name=device
+        settings.model,
+        missing,
+        styles=settings.styles,
+        seed=settings.seed,
+        device_name=device,
+        edits=settings.edits,
     )
     for patient in progress.track(
         patients, total=settings.count, what="generating", done=settings.count - len(missing)
     ):
         for session, scan in zip(sessions, patient.scans, strict=True):
             sidecar: dict[str, object] = {"LabelRecipe": patient.recipe, "StyleSeed": scan.style_seed}
+            if settings.edits is not None:
+                sidecar["Edits"] = list(patient.edits)
             writer.write_scan(names[patient.index], session, scan.image, patient.label, sidecar)
     rows = [ParticipantRow(name, settings.styles, info.source.prior.value) for name in names.values()]
     writer.write_tables(rows, f"conditional GAN, label maps from the {info.source.prior.value} prior")

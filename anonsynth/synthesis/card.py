@@ -6,7 +6,7 @@ from anonsynth.anatomy.priors import Guarantee
 from anonsynth.cohort.model import CohortInfo
 from anonsynth.synthesis.model import GENERATOR_FILE, ModelInfo
 
-__all__ = ["model_card"]
+__all__ = ["anatomy_line", "model_card"]
 
 
 def model_card(info: ModelInfo, cohort: CohortInfo) -> str:
@@ -27,7 +27,7 @@ trained by anonsynth {info.anonsynth}.
   intensities normalised per scan to [0, 1].
 - Labels: {labels}.
 - Label maps for generation come from the {info.source.prior.value} prior ({info.source.reason}).
-{_filled(info)}
+{_filled(info)}{anatomy_line(info)}
 ## Training
 
 - {settings.steps} steps of {settings.batch} scans, seed {settings.seed}, {info.seconds:.0f} s on {info.machine}.
@@ -74,6 +74,19 @@ def _ledger(info: ModelInfo) -> str:
 def _price_rows(info: ModelInfo) -> str:
     return "\n".join(
         f"| {p.epsilon:g} | {p.delta:.1e} | {p.noise_multiplier:.2f} | {p.signal_to_noise:.1e} |" for p in info.prices
+    )
+
+
+def anatomy_line(info: ModelInfo) -> str:
+    """Return what the card says of public label maps that were given; "" if there were none."""
+    about = info.source.anatomy
+    if about is None:
+        return ""
+    least, most = about.warp
+    return (
+        f"- Those maps are public and cost no patient anything (ε = 0): {about.maps} of them, bent by {least:g} to "
+        f"{most:g} mm, SHA-256 of their contents `{about.sha256}`. What was cut from them is in this model, under "
+        "their own licence.\n"
     )
 
 

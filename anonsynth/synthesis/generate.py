@@ -10,10 +10,15 @@ import numpy as np
 import torch
 
 from anonsynth.anatomy.borders import stray
+from anonsynth.anatomy.edit_plan import EditPlan
+from anonsynth.anatomy.edits import Record
 from anonsynth.cohort.geometry import FloatVolume, LabelVolume
+from anonsynth.cohort.model import LabelKind
+from anonsynth.errors import UsageError
 from anonsynth.seeds import stream, stream_seed
 from anonsynth.synthesis.checkpoint import load_weights
 from anonsynth.synthesis.device import pick_device
+from anonsynth.synthesis.edited import edit_classes
 from anonsynth.synthesis.label_source import open_prior
 from anonsynth.synthesis.label_to_mri import render
 from anonsynth.synthesis.model import GENERATOR_FILE, ModelInfo, check_weights, open_model
@@ -46,16 +51,24 @@ class SubstitutePatient:
         label: (X, Y, Z) uint8 in the cohort's label values.
         recipe: How the label map was drawn.
         scans: The scans.
+        edits: What was done to its tumour afterwards, or refused.
     """
 
     index: int
     label: LabelVolume
     recipe: dict[str, float | str]
     scans: tuple[GeneratedScan, ...]
+    edits: tuple[Record, ...] = ()
 
 
 def generate_patients(
-    model_folder: Path, indices: list[int], *, styles: int, seed: int, device_name: str = "auto"
+    model_folder: Path,
+    indices: list[int],
+    *,
+    styles: int,
+    seed: int,
+    device_name: str = "auto",
+    edits: EditPlan | None = None,
 ) -> Iterator[SubstitutePatient]:
     """Yield substitute patients one at a time; patient `i` depends on the model, the seed and `i` only.
 
@@ -65,12 +78,16 @@ def generate_patients(
         styles: Scans of each.
         seed: The one seed.
         device_name: `auto`, `cpu` or `cuda`.
+        edits: Edits of every drawn tumour.
 
     Raises:
+        UsageError: If edits are asked for and the model draws no tumour.
         InputError: If the model is unfinished, or its weights are not those its card names.
     """
     info = open_model(model_folder)
     check_weights(model_folder, info)
+    if edits and not any(entry.kind is LabelKind.TUMOUR for entry in info.source.vocabulary.labels):
+        raise UsageError("the model draws no tumour that could be edited; leave the options of edits out")
     device = pick_device(device_name)
     generator = load_generator(info, model_folder, device)
     prior = open_prior(info.source, info.grid.grid, model_folder)
@@ -78,14 +95,17 @@ def generate_patients(
     vocabulary = info.source.vocabulary
     for index in indices:
         drawn = prior.draw(stream(seed, "label map", index))
+        classes, records = drawn.label, list[Record]()
+        if edits:
+            classes, records = edit_classes(classes, prior, vocabulary, edits, seed, index)
         # The scan is written for borders that stray from the map's own, as they do in real scans.
-        seen = stray(drawn.label, 1 + vocabulary.context, info.border_stray, stream(seed, "border", index))
-        classes = torch.from_numpy(np.ascontiguousarray(seen))[None].to(device)
+        seen = stray(classes, 1 + vocabulary.context, info.border_stray, stream(seed, "border", index))
+        shown = torch.from_numpy(np.ascontiguousarray(seen))[None].to(device)
         scans = tuple(
-            _scan(generator, classes, drawn.label, place, info, stream_seed(seed, "style", index, number))
+            _scan(generator, shown, classes, place, info, stream_seed(seed, "style", index, number))
             for number in range(1, styles + 1)
         )
-        yield SubstitutePatient(index, vocabulary.label_map(drawn.label), drawn.recipe, scans)
+        yield SubstitutePatient(index, vocabulary.label_map(classes), drawn.recipe, scans, tuple(records))
 
 
 @torch.no_grad()

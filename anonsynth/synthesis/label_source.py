@@ -12,6 +12,8 @@ from anonsynth.anatomy.atlas import AtlasPrior
 from anonsynth.anatomy.context import CONTEXT_CLASSES, unlabelled_share
 from anonsynth.anatomy.cosine_shape import CosineShapeModel, load_cosines
 from anonsynth.anatomy.heads import look_like_heads
+from anonsynth.anatomy.map_prior import WARP_MM, MapPrior
+from anonsynth.anatomy.map_templates import load_templates
 from anonsynth.anatomy.priors import DrawnLabel, Guarantee, LabelPrior
 from anonsynth.anatomy.shape import load_shape_model
 from anonsynth.anatomy.shape_prior import ShapePrior
@@ -24,9 +26,11 @@ from anonsynth.synthesis.settings import PriorChoice
 from anonsynth.synthesis.vocabulary import Vocabulary
 
 __all__ = [
+    "ANATOMY_FILE",
     "SHAPE_FILE",
     "AtlasClasses",
     "LabelSource",
+    "PublicAnatomy",
     "choose_label_source",
     "choose_private_source",
     "open_prior",
@@ -34,12 +38,31 @@ __all__ = [
 ]
 
 SHAPE_FILE = "shape_prior.safetensors"
+ANATOMY_FILE = "anatomy.safetensors"
 LOOKED_AT = 8
 CONTEXT_NEEDED = 0.1
 """Share of tissue that may stay unlabelled before the surroundings are modelled too."""
 FILLED_OFFSET = 100
 """Added to the atlas' anatomy values where the cohort already uses them for something else."""
 _SYNONYMS = {"gray matter": "grey matter", "edema": "oedema", "gm": "grey matter", "wm": "white matter"}
+
+
+class PublicAnatomy(BaseModel):
+    """Public label maps that somebody gave; part of `model.json`.
+
+    Attributes:
+        sha256: Of the files' contents and the table of what they stand for.
+        maps: How many.
+        modality: By whose contrast surroundings are ranked.
+        warp: Least and most mean length of the random velocity, mm.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    sha256: str
+    maps: int
+    modality: str
+    warp: tuple[float, float] = WARP_MM
 
 
 class LabelSource(BaseModel):
@@ -55,6 +78,7 @@ class LabelSource(BaseModel):
         merged: Atlas only: whether the tumour is one label.
         fov_slices: Atlas only: least and most slices of the field of view.
         table: Atlas only: (value of the atlas, class) of every label it draws.
+        anatomy: Atlas only: the public maps that were given in place of the built-in template.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -68,6 +92,7 @@ class LabelSource(BaseModel):
     merged: bool = False
     fov_slices: tuple[int, int] | None = None
     table: tuple[tuple[int, int], ...] = ()
+    anatomy: PublicAnatomy | None = None
 
 
 @dataclass(frozen=True)
@@ -132,6 +157,10 @@ def open_prior(source: LabelSource, grid: Grid, model_folder: Path) -> LabelPrio
         return ShapePrior(model, grid, source.vocabulary.labels)
     if source.prior is PriorChoice.PRIVATE:
         return private_prior(load_cosines(model_folder / SHAPE_FILE), source, grid)
+    if source.anatomy is not None:
+        templates, vocabulary = load_templates(model_folder / ANATOMY_FILE), source.vocabulary
+        about = source.anatomy
+        return MapPrior(templates, grid, vocabulary.labels, vocabulary.context, about.modality, about.warp)
     return AtlasClasses(atlas_of(source, grid), source.table, source.vocabulary.labels)
 
 

@@ -4,6 +4,7 @@
     MODEL/generator.safetensors        label → MRI: running mean of the weights, colours
     MODEL/mri_to_label.safetensors     where anatomy was filled in; trained on public anatomy only
     MODEL/shape_prior.safetensors      where the prior is the cohort's own; its guarantee is the model's
+    MODEL/anatomy.safetensors          where public label maps were given: what was cut from them
     MODEL/model_card.md                for people
     MODEL/training.png, history.json   how training went
 
@@ -21,8 +22,8 @@ from anonsynth.cohort.model import GridInfo
 from anonsynth.errors import InputError, UsageError
 from anonsynth.files import UNFINISHED, begin_folder, is_untouched, read_json, sha256_file, write_text
 from anonsynth.privacy.price import Price
-from anonsynth.synthesis.label_source import SHAPE_FILE, LabelSource
-from anonsynth.synthesis.settings import TrainSettings
+from anonsynth.synthesis.label_source import ANATOMY_FILE, SHAPE_FILE, LabelSource
+from anonsynth.synthesis.settings import GuaranteeSettings, TrainSettings
 
 __all__ = [
     "GENERATOR_FILE",
@@ -73,9 +74,11 @@ class ModelInfo(BaseModel):
         ledger: How the guarantee stood in the cohort's ledger when training ended; "" in models from before it.
         prices: What a guarantee would have cost; informative.
         cohort_sha256: Hash of the cohort's tables that the model was trained on.
-        weights_sha256: Hash of every file that generation reads: the generator, the shape prior if there is one.
+        weights_sha256: Hash of every file that generation reads: the generator, the shape prior or public anatomy if
+            there is one.
         bought: What was released with a mechanism; None if nothing was. Where it is told, `patients` and `scans` are
             the public figure, and hashes and times that depend on patients are left out.
+        asked: What guarantee was asked for, all of it public; with the ledger it tells the model's cohort (`pairing`).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
@@ -100,11 +103,12 @@ class ModelInfo(BaseModel):
     machine: str
     ledger: str = ""
     bought: Bought | None = None
+    asked: GuaranteeSettings | None = None
 
 
 def hash_weights(folder: Path) -> dict[str, str]:
     """Return the SHA-256 of every file in a model's folder that generation reads, by its name."""
-    files = (folder / name for name in (GENERATOR_FILE, SHAPE_FILE))
+    files = (folder / name for name in (GENERATOR_FILE, SHAPE_FILE, ANATOMY_FILE))
     return {path.name: sha256_file(path) for path in files if path.exists()}
 
 

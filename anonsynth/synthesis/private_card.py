@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 
 from anonsynth.anatomy.priors import Guarantee
+from anonsynth.synthesis.card import anatomy_line
 from anonsynth.synthesis.model import GENERATOR_FILE, Bought, ModelInfo
 
-__all__ = ["guarantee_paragraph", "private_card"]
+__all__ = ["guarantee_line", "guarantee_paragraph", "private_card"]
 
 
 def private_card(info: ModelInfo) -> str:
@@ -23,7 +24,8 @@ anonsynth {info.anonsynth}, {_origin(info)}.
   intensities normalised per scan to [0, 1].
 - Labels: {labels}.
 - Label maps come from the {info.source.prior.value} prior ({info.source.reason}).
-- Settings: SHA-256 `{info.settings_sha256}`; generator: SHA-256 `{info.weights_sha256[GENERATOR_FILE]}`.
+{anatomy_line(info)}- Settings: SHA-256 `{info.settings_sha256}`.
+- Generator: SHA-256 `{info.weights_sha256[GENERATOR_FILE]}`.
 
 ## Privacy statement
 
@@ -73,6 +75,16 @@ def guarantee_paragraph(info: ModelInfo) -> str:
             f"that: {claim[0].lower()}{claim[1:]}"
         )
     return f"**Differential privacy.** {claim}"
+
+
+def guarantee_line(info: ModelInfo) -> str:
+    """Return the guarantee in one line, for a terminal; the paragraph on the card is the one to quote."""
+    if info.bought is None:
+        held = "reads no patient (ε = 0)"
+    else:
+        held = f"ε = {_upwards(info.bought.epsilon)} at δ = {info.bought.delta:.2g} per patient"
+    told = f"; no guarantee for the model as a whole, which tells {', '.join(info.unprotected)}"
+    return f"rung {info.bought.rung if info.bought else 0}: {held}{told if info.unprotected else ''}"
 
 
 def _origin(info: ModelInfo) -> str:

@@ -7,8 +7,6 @@ guarantee, or stands on the card as unprotected, and then there is none.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +15,7 @@ import torch
 from anonsynth._version import __version__
 from anonsynth.anatomy.cosine_shape import save_cosines
 from anonsynth.anatomy.priors import Guarantee
+from anonsynth.anatomy.public_maps import PublicMaps
 from anonsynth.cohort.model import Split
 from anonsynth.cohort.store import Cohort
 from anonsynth.errors import BudgetError, UsageError, VerdictError
@@ -27,11 +26,13 @@ from anonsynth.privacy.declare import fingerprint, ledger_of
 from anonsynth.privacy.noise import open_draw
 from anonsynth.privacy.releases import RELEASES, begin_releases
 from anonsynth.progress import Progress
+from anonsynth.synthesis.anatomy_source import anatomy_source, write_templates
 from anonsynth.synthesis.checkpoint import save_weights
 from anonsynth.synthesis.device import pick_device
 from anonsynth.synthesis.label_source import SHAPE_FILE, LabelSource, choose_private_source, open_prior
 from anonsynth.synthesis.label_to_mri import LabelToMRI
 from anonsynth.synthesis.model import GENERATOR_FILE, MODEL_FILE, Bought, ModelInfo, claim, hash_weights
+from anonsynth.synthesis.pairing import key_of
 from anonsynth.synthesis.preparation import prepare_class_maps, usable_records
 from anonsynth.synthesis.private_card import private_card
 from anonsynth.synthesis.private_plan import Facts, PrivatePlan, make_plan, patients_needed
@@ -57,6 +58,7 @@ class Request:
         out: Folder of the model.
         performance: How fast.
         progress: Shows it.
+        maps: Public label maps, from which new ones are drawn in place of a prior of the cohort's own.
     """
 
     cohort: Cohort
@@ -66,6 +68,7 @@ class Request:
     out: Path
     performance: PerformanceSettings
     progress: Progress
+    maps: PublicMaps | None = None
 
 
 def facts_of(cohort: Cohort, source: LabelSource, patients: int | None) -> Facts:
@@ -93,7 +96,11 @@ def train_with_guarantee(request: Request) -> Path:
     """
     cohort, settings, asked, out = request.cohort, request.settings, request.guarantee, request.out
     told = _told_unprotected(request)
-    source = choose_private_source(cohort, settings.prior, request.policy)
+    if request.maps is None:
+        source = choose_private_source(cohort, settings.prior, request.policy)
+    else:
+        settings = settings.model_copy(update={"anatomy": request.maps.sha256})
+        source = anatomy_source(cohort.info, request.maps, settings.prior, request.policy)
     facts = facts_of(cohort, source, asked.patients)
     spends = asked.rung > 0
     delta = settle_delta(request.policy.synthesis.delta if asked.delta is None else asked.delta, facts.patients)
@@ -102,12 +109,14 @@ def train_with_guarantee(request: Request) -> Path:
         _refuse_too_small(plan, asked)
     # The run's own name has the scans in it and stays in the cohort; the model's has not. Where a later version plans
     # differently, it is another run, and another spend.
-    run = _digest(settings, asked, f"{fingerprint(cohort.folder)} {plan.queries}")[:16]
+    run = key_of(settings, asked, f"{fingerprint(cohort.folder)} {plan.queries}")[:16]
     draw = open_draw(cohort.folder / RELEASES / f"{run}-{request.policy.id}.seed").name if spends else "public"
-    key = _digest(settings, asked, draw)
+    key = key_of(settings, asked, draw)
     if is_finished(out, MODEL_FILE) and read_json(out / MODEL_FILE)["settings_sha256"] == key:
         return out
     claim(out, key)
+    if request.maps is not None:
+        write_templates(cohort.info, request.maps, source, out)
     statistics = _released(request, source, plan, run) if spends else public_statistics(facts, plan, settings.style)
     networks = LabelToMRI.new(source.vocabulary, facts.modalities, settings)
     if statistics.model is not None:
@@ -135,6 +144,7 @@ def train_with_guarantee(request: Request) -> Path:
         machine=f"torch {torch.__version__}",
         ledger=ledger_of(cohort.folder).read().statement(plan.delta) if spends else "",
         bought=_bought(plan, asked, cohort) if spends else None,
+        asked=asked,
     )
     write_text(out / "model_card.md", private_card(info))
     write_json(out / MODEL_FILE, info.model_dump(mode="json", by_alias=True))
@@ -178,12 +188,7 @@ def _told_unprotected(request: Request) -> tuple[str, ...]:
     told: list[tuple[str, str]] = []
     if not info.grid_given:
         told.append(("the grid was inferred from the scans", "ingest again with --shape and --spacing"))
-    if asked.modalities is None:
-        told.append(("which modalities occur", "give --modalities, if that is public"))
-    if asked.labels is None:
-        told.append(("which labels occur", "give --labels, if that is public"))
-    if asked.rung > 0 and asked.patients is None and not request.policy.synthesis.public_patients:
-        told.append(("the number of patients", "give a round figure with --patients"))
+    told += asked.undeclared(public_patients=request.policy.synthesis.public_patients)
     if told and request.policy.synthesis.guarantee:
         what, remedy = told[0]
         msg = f"policy '{request.policy.id}' asks for a guarantee, and {what} would be told without one; {remedy}"
@@ -227,8 +232,3 @@ def _bought(plan: PrivatePlan, asked: GuaranteeSettings, cohort: Cohort) -> Boug
         coefficients=len(plan.waves),
         public=tuple(public),
     )
-
-
-def _digest(settings: TrainSettings, asked: GuaranteeSettings, other: str) -> str:
-    parts = {"settings": settings.model_dump(mode="json"), "guarantee": asked.model_dump(mode="json"), "other": other}
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

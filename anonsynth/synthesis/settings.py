@@ -7,6 +7,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from anonsynth.anatomy.edit_plan import EditPlan
+
 __all__ = ["GenerateSettings", "GuaranteeSettings", "PerformanceSettings", "PriorChoice", "TrainSettings"]
 
 
@@ -42,6 +44,7 @@ class TrainSettings(_Frozen):
         matching_weight: Weight of the feature-matching loss.
         crop_voxels: Largest crop seen in a step; larger grids are trained in crops with their coordinates.
         ema_decay: Decay of the running mean of the weights that generation uses.
+        anatomy: SHA-256 of the public label maps that were given, if there are any.
     """
 
     steps: int = Field(default=500, ge=1)
@@ -58,6 +61,11 @@ class TrainSettings(_Frozen):
     matching_weight: float = Field(default=10.0, ge=0)
     crop_voxels: int = Field(default=65_536, ge=4096)
     ema_decay: float = Field(default=0.99, ge=0, lt=1)
+    anatomy: str | None = None
+
+    def told(self) -> dict[str, object]:
+        """Return the settings as JSON, for hashes; what is not set is left out, so that older hashes still hold."""
+        return self.model_dump(mode="json", exclude_none=True)
 
 
 class GuaranteeSettings(_Frozen):
@@ -78,6 +86,21 @@ class GuaranteeSettings(_Frozen):
     patients: int | None = Field(default=None, ge=1)
     modalities: tuple[str, ...] | None = None
     labels: tuple[int, ...] | None = None
+
+    def undeclared(self, *, public_patients: bool) -> tuple[tuple[str, str], ...]:
+        """Return what a model would tell though nobody has said that it is public, each with the remedy.
+
+        Args:
+            public_patients: Whether the policy says that the number of training patients is known anyway.
+        """
+        told = []
+        if self.modalities is None:
+            told.append(("which modalities occur", "give --modalities, if that is public"))
+        if self.labels is None:
+            told.append(("which labels occur", "give --public-labels, if that is public"))
+        if self.rung > 0 and self.patients is None and not public_patients:
+            told.append(("the number of patients", "give a round figure with --public-patients"))
+        return tuple(told)
 
 
 class PerformanceSettings(_Frozen):
@@ -101,6 +124,7 @@ class GenerateSettings(_Frozen):
         count: Substitute patients.
         styles: Scans a substitute patient gets: one label map, several style codes, written as sessions.
         seed: The one seed that all randomness flows from.
+        edits: Edits of every drawn tumour; None for none.
     """
 
     model: Path
@@ -108,3 +132,4 @@ class GenerateSettings(_Frozen):
     count: int = Field(default=50, ge=1, le=99_999)
     styles: int = Field(default=1, ge=1, le=99)
     seed: int = Field(default=0, ge=0)
+    edits: EditPlan | None = None

@@ -13,6 +13,7 @@ import torch
 
 from anonsynth._version import __version__
 from anonsynth.anatomy.priors import Guarantee, LabelPrior
+from anonsynth.anatomy.public_maps import PublicMaps
 from anonsynth.cohort.model import ScanRecord
 from anonsynth.cohort.store import Cohort
 from anonsynth.files import (
@@ -29,6 +30,7 @@ from anonsynth.privacy.price import Price, price_of_guarantee
 from anonsynth.privacy.spending import Budget, StepKind, refuse_unprotected
 from anonsynth.progress import Progress
 from anonsynth.seeds import stream, stream_seed
+from anonsynth.synthesis.anatomy_source import anatomy_source, write_templates
 from anonsynth.synthesis.card import model_card
 from anonsynth.synthesis.checkpoint import save_weights
 from anonsynth.synthesis.data import ScanSampler, crop_shape, read_class_map
@@ -61,13 +63,14 @@ def train(
     *,
     resume: bool = True,
     both_directions: bool = False,
+    maps: PublicMaps | None = None,
 ) -> Path:
     """Train a model on a cohort's training patients and write it to `out`; return `out`.
 
     Called again with the same settings it resumes, or returns at once if the model is finished; with `resume` off an
     unfinished training starts anew. With `both_directions` MRI → label is trained on the cohort's own label maps too;
     where anatomy has to be filled in it is trained in any case, on simulated people. Every step that reads patients
-    stands in the cohort's ledger before it runs.
+    stands in the cohort's ledger before it runs. With `maps` label maps for generation come from these public ones.
 
     Raises:
         UsageError: If `out` holds a model of other settings, or the policy allows no label prior that fits.
@@ -75,6 +78,8 @@ def train(
         InputError: If no training scan can be used, or the cohort's ledger cannot be written.
     """
     refuse_unprotected(Budget.of(policy), "this training")
+    if maps is not None:
+        settings = settings.model_copy(update={"anatomy": maps.sha256})
     key = settings_hash(cohort, settings)
     has_label_network = (out / LABEL_NET_FILE).exists() or not both_directions
     if has_label_network and is_finished(out, MODEL_FILE) and read_json(out / MODEL_FILE)["settings_sha256"] == key:
@@ -83,7 +88,11 @@ def train(
     started = time.monotonic()
     device = pick_device(performance.device)
     declare(cohort, policy, key[:16], CHOICE)
-    source = choose_label_source(cohort, settings.prior, policy)
+    if maps is None:
+        source = choose_label_source(cohort, settings.prior, policy)
+    else:
+        source = anatomy_source(cohort.info, maps, settings.prior, policy)
+        write_templates(cohort.info, maps, source, out)
     records = usable_records(cohort, source)
     declare(cohort, policy, key[:16], *_steps(source, both_directions=both_directions))
     class_maps = prepare_class_maps(cohort, records, source, out, key[:16], settings, performance, device, progress)
@@ -146,7 +155,7 @@ def train(
 def settings_hash(cohort: Cohort, settings: TrainSettings) -> str:
     """Return a hash of everything that the trained weights depend on."""
     parts = {
-        "settings": settings.model_dump(mode="json"),
+        "settings": settings.told(),
         "cohort": sha256_file(cohort.folder / "scans.tsv"),
         "grid": cohort.info.grid.model_dump(mode="json"),
     }

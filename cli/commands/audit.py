@@ -72,6 +72,12 @@ def command(
         result = audit(settings, load_policy(policy), shown)
     if json:
         emit(validated(result.document))
+    if model is not None and cohort is not None:
+        from anonsynth.cohort.store import open_cohort
+        from anonsynth.synthesis.model import open_model
+        from anonsynth.synthesis.pairing import pair
+
+        say(pair(open_model(model), open_cohort(cohort)).sentence)
     if result.resumed:
         say("This audit was done before; nothing was computed again.")
     say(result.sentence)

@@ -7,6 +7,7 @@ from pathlib import Path
 import typer
 
 from anonsynth.cli.output import emit, progress, say
+from anonsynth.cli.parsing import edit_plan
 
 EXAMPLE = "Example: anonsynth generate model --out synthetic -n 50"
 
@@ -17,6 +18,15 @@ def command(
     count: int = typer.Option(50, "-n", "--count", min=1, max=99_999, help="Substitute patients."),
     styles: int = typer.Option(1, "--styles", min=1, max=99, help="Scans of each: one label map, several styles."),
     seed: int = typer.Option(0, "--seed", min=0, help="The one seed."),
+    scale: str | None = typer.Option(
+        None, "--tumour-scale", help="Factors of the drawn tumours' volume, taken in turn: 0.5,2."
+    ),
+    move: str | None = typer.Option(
+        None, "--tumour-move", help="Move them: right, anterior, superior in mm; random; or 'left frontal' and such."
+    ),
+    mirror: bool = typer.Option(False, "--tumour-mirror", help="Exchange them with their mirror place."),
+    transplant: bool = typer.Option(False, "--transplant", help="Put them into another drawn brain."),
+    remove: bool = typer.Option(False, "--remove", help="Take them out."),
     device: str = typer.Option("auto", "--device", help="auto, cpu or cuda."),
     json: bool = typer.Option(False, "--json", help="Print one JSON object on stdout."),
 ) -> None:
@@ -24,7 +34,10 @@ def command(
     from anonsynth.release.substitute import generate
     from anonsynth.synthesis.settings import GenerateSettings
 
-    settings = GenerateSettings(model=model, out=out, count=count, styles=styles, seed=seed)
+    plan = edit_plan(scale, move, remove=remove, mirror=mirror, transplant=transplant)
+    settings = GenerateSettings(
+        model=model, out=out, count=count, styles=styles, seed=seed, edits=None if plan.empty else plan
+    )
     with progress() as shown:
         generate(settings, shown, device=device)
     if json:

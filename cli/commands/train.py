@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import typer
 
 from anonsynth.cli.output import emit, progress, say
+from anonsynth.cli.parsing import guarantee, public_maps
 
 if TYPE_CHECKING:
+    from anonsynth.anatomy.public_maps import PublicMaps
     from anonsynth.synthesis.settings import GuaranteeSettings
 
 EXAMPLE = "Example: anonsynth train cohort --out model --steps 500"
@@ -26,6 +28,12 @@ def command(
     batch: int = typer.Option(2, "--batch", min=1, help="Scans in a step."),
     both: bool = typer.Option(False, "--both-directions", help="Train MRI → label on the cohort's own label maps too."),
     prior: str = typer.Option("auto", "--prior", help="Label prior: auto, atlas, shape or private."),
+    anatomy: Path | None = typer.Option(
+        None, "--anatomy", metavar="DIR", help="Folder of public label maps to draw new ones from; costs no patient."
+    ),
+    anatomy_labels: Path | None = typer.Option(
+        None, "--anatomy-labels", metavar="TSV", help="Table: which of their values show which label of the cohort."
+    ),
     epsilon: float | None = typer.Option(
         None, "--epsilon", min=0.0, help="What the training may cost a patient (differential privacy)."
     ),
@@ -33,9 +41,13 @@ def command(
     rung: int | None = typer.Option(
         None, "--rung", min=0, help="Of the ladder: 0 simulator, 1 statistics; 1 with --epsilon."
     ),
-    patients: int | None = typer.Option(None, "--patients", min=1, help="A public figure for the training patients."),
+    patients: int | None = typer.Option(
+        None, "--patients", "--public-patients", min=1, help="A public figure for the training patients."
+    ),
     modalities: str | None = typer.Option(None, "--modalities", help="Their names, if they are public: T1w,FLAIR."),
-    labels: str | None = typer.Option(None, "--labels", help="Their values, if they are public: 1,2."),
+    labels: str | None = typer.Option(
+        None, "--labels", "--public-labels", help="Their values, if they are public: 1,2."
+    ),
     seed: int = typer.Option(0, "--seed", min=0, help="The one seed."),
     device: str = typer.Option("auto", "--device", help="auto, cpu or cuda."),
     resume: bool = typer.Option(True, "--resume/--no-resume", help="Go on where an interrupted training stopped."),
@@ -52,9 +64,10 @@ def command(
     if prior not in set(PriorChoice):
         msg = f"there is no prior '{prior}'; choose {', '.join(PriorChoice)}"
         raise UsageError(msg)
-    if epsilon is not None or rung is not None:
-        asked = guarantee(rung, epsilon, delta, patients, modalities, labels)
-        _with_guarantee(cohort, out, policy, asked, prior, seed, device, json=json)
+    maps = public_maps(anatomy, anatomy_labels)
+    asked = guarantee(rung, epsilon, delta, patients, modalities, labels)
+    if asked is not None:
+        _with_guarantee(cohort, out, policy, asked, prior, seed, device, maps, json=json)
         return
     settings = TrainSettings(steps=steps, label_steps=label_steps, batch=batch, prior=PriorChoice(prior), seed=seed)
     performance = PerformanceSettings(device=device)
@@ -68,6 +81,7 @@ def command(
             shown,
             resume=resume,
             both_directions=both,
+            maps=maps,
         )
     info = open_model(out)
     if json:
@@ -77,34 +91,17 @@ def command(
     say(f"Next: anonsynth generate {out} --out SYNTHETIC -n 50")
 
 
-def guarantee(
-    rung: int | None,
-    epsilon: float | None,
-    delta: float | None,
-    patients: int | None,
-    modalities: str | None,
-    labels: str | None,
-) -> GuaranteeSettings:
-    """Read the options that ask for a guarantee."""
-    from anonsynth.cli.parsing import ints
-    from anonsynth.errors import UsageError
-    from anonsynth.synthesis.settings import GuaranteeSettings
-
-    if epsilon is not None and epsilon <= 0:
-        msg = "--epsilon needs a number above 0; --rung 0 reads no patient"
-        raise UsageError(msg)
-    return GuaranteeSettings(
-        rung=1 if rung is None else rung,
-        epsilon=epsilon,
-        delta=delta,
-        patients=patients,
-        modalities=None if modalities is None else tuple(modalities.split(",")),
-        labels=ints("--labels", labels),
-    )
-
-
 def _with_guarantee(
-    cohort: Path, out: Path, policy: str, asked: GuaranteeSettings, prior: str, seed: int, device: str, *, json: bool
+    cohort: Path,
+    out: Path,
+    policy: str,
+    asked: GuaranteeSettings,
+    prior: str,
+    seed: int,
+    device: str,
+    maps: PublicMaps | None,
+    *,
+    json: bool,
 ) -> None:
     from anonsynth.cohort.store import open_cohort
     from anonsynth.policies.model import load_policy
@@ -118,7 +115,9 @@ def _with_guarantee(
     performance = PerformanceSettings(device=device)
     strategy = open_rung(asked.rung)
     with progress() as shown:
-        strategy.train(Request(open_cohort(cohort), settings, asked, load_policy(policy), out, performance, shown))
+        strategy.train(
+            Request(open_cohort(cohort), settings, asked, load_policy(policy), out, performance, shown, maps)
+        )
     info = open_model(out)
     if json:
         emit(info.model_dump(mode="json", by_alias=True))
