@@ -1,6 +1,6 @@
 """A run's releases: declared together, noise drawn once, each result kept, so that a killed run resumes for nothing.
 
-    COHORT/releases/<run>-<policy>.seed              the seed of the noise; never leaves
+    COHORT/releases/<run>-<policy>.seed              the secret of the noise; never leaves
     COHORT/releases/<draw>-<query>.json              what was released
 
 The order is what counts: first the seed is on the disk, then the ledger holds the whole spend under the seed's name,
@@ -25,10 +25,10 @@ from anonsynth.files import read_json, write_json
 from anonsynth.policies.model import Policy
 from anonsynth.privacy.declare import Step, declare
 from anonsynth.privacy.mechanisms import NoisySum, Query, noisy_sum
-from anonsynth.privacy.noise import Draw, open_draw
+from anonsynth.privacy.randomness import PrivateRandomness, keep_secret
 from anonsynth.privacy.spending import StepKind
 
-__all__ = ["RELEASES", "Releases", "begin_releases"]
+__all__ = ["RELEASES", "Releases", "begin_releases", "open_noise"]
 
 RELEASES = "releases"
 
@@ -39,12 +39,12 @@ class Releases:
 
     Attributes:
         folder: Where results are kept; private.
-        draw: Their noise.
+        randomness: Of their noise.
         queries: All that may be released.
     """
 
     folder: Path
-    draw: Draw
+    randomness: PrivateRandomness
     queries: tuple[Query, ...]
 
     def take(self, name: str, collect: Callable[[], Mapping[str, npt.NDArray[np.float64]]]) -> NoisySum:
@@ -61,13 +61,22 @@ class Releases:
         if query is None:
             msg = f"the release '{name}' was not declared"
             raise InternalError(msg)
-        path = self.folder / f"{self.draw.name}-{name.replace(' ', '-')}.json"
+        path = self.folder / f"{self.randomness.name}-{name.replace(' ', '-')}.json"
         if path.exists():
             kept = read_json(path)
             return NoisySum(np.array(kept.pop("total"), np.float64), **kept)
-        released = noisy_sum(query, collect(), self.draw)
+        released = noisy_sum(query, collect(), self.randomness)
         write_json(path, asdict(released) | {"total": released.total.tolist()})
         return released
+
+
+def open_noise(cohort: Cohort, policy: Policy, run: str) -> PrivateRandomness:
+    """Return the noise of a run's releases; its secret is on the disk before this returns.
+
+    Raises:
+        InputError: If the file of the secret is broken.
+    """
+    return PrivateRandomness(keep_secret(cohort.folder / RELEASES / f"{run}-{policy.id}.seed"), run)
 
 
 def begin_releases(
@@ -87,8 +96,7 @@ def begin_releases(
         BudgetError: If the policy's budget does not hold it; then nothing is spent.
         InputError: If the ledger cannot be written or is broken.
     """
-    folder = cohort.folder / RELEASES
-    draw = open_draw(folder / f"{run}-{policy.id}.seed")
+    noise = open_noise(cohort, policy, run)
     step = Step("statistics", StepKind.STATISTICS, what, tuple(query.event for query in queries))
-    declare(cohort, policy, f"{run} {draw.name}", step, patients=patients)
-    return Releases(folder, draw, queries)
+    declare(cohort, policy, f"{run} {noise.name}", step, patients=patients)
+    return Releases(cohort.folder / RELEASES, noise, queries)

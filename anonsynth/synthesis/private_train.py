@@ -24,8 +24,7 @@ from anonsynth.files import finish_folder, is_finished, read_json, write_json, w
 from anonsynth.policies.model import Policy
 from anonsynth.privacy.accountant import settle_delta
 from anonsynth.privacy.declare import fingerprint, ledger_of
-from anonsynth.privacy.noise import open_draw
-from anonsynth.privacy.releases import RELEASES, begin_releases
+from anonsynth.privacy.releases import begin_releases, open_noise
 from anonsynth.progress import Progress
 from anonsynth.synthesis.checkpoint import save_weights
 from anonsynth.synthesis.device import pick_device
@@ -103,7 +102,7 @@ def train_with_guarantee(request: Request) -> Path:
     # The run's own name has the scans in it and stays in the cohort; the model's has not. Where a later version plans
     # differently, it is another run, and another spend.
     run = _digest(settings, asked, f"{fingerprint(cohort.folder)} {plan.queries}")[:16]
-    draw = open_draw(cohort.folder / RELEASES / f"{run}-{request.policy.id}.seed").name if spends else "public"
+    draw = open_noise(cohort, request.policy, run).name if spends else "public"
     key = _digest(settings, asked, draw)
     if is_finished(out, MODEL_FILE) and read_json(out / MODEL_FILE)["settings_sha256"] == key:
         return out
