@@ -26,6 +26,7 @@ from anonsynth.policies.model import Policy
 from anonsynth.privacy.declare import Step, declare
 from anonsynth.privacy.mechanisms import NoisySum, Query, noisy_sum
 from anonsynth.privacy.randomness import PrivateRandomness, keep_secret
+from anonsynth.privacy.receipt import Receipt
 from anonsynth.privacy.spending import StepKind
 
 __all__ = ["RELEASES", "Releases", "begin_releases", "open_noise"]
@@ -41,11 +42,13 @@ class Releases:
         folder: Where results are kept; private.
         randomness: Of their noise.
         queries: All that may be released.
+        receipts: Of the steps that were declared with them.
     """
 
     folder: Path
     randomness: PrivateRandomness
     queries: tuple[Query, ...]
+    receipts: tuple[Receipt, ...] = ()
 
     def take(self, name: str, collect: Callable[[], Mapping[str, npt.NDArray[np.float64]]]) -> NoisySum:
         """Return the release of a query; patients are read only if it was not kept yet.
@@ -80,9 +83,15 @@ def open_noise(cohort: Cohort, policy: Policy, run: str) -> PrivateRandomness:
 
 
 def begin_releases(
-    cohort: Cohort, policy: Policy, run: str, queries: tuple[Query, ...], what: str, patients: int
+    cohort: Cohort,
+    policy: Policy,
+    run: str,
+    queries: tuple[Query, ...],
+    what: str,
+    patients: int,
+    *further: Step,
 ) -> Releases:
-    """Pay for all queries at once; return what releases them.
+    """Pay for all queries at once, and for further steps that will follow; return what releases them.
 
     Args:
         cohort: Whose training patients are read.
@@ -91,6 +100,7 @@ def begin_releases(
         queries: All that will be released: settled before the first is.
         what: What is read, in words for the ledger.
         patients: The public figure for the number of patients, from which δ follows.
+        further: What is done after them with other noise, such as private training.
 
     Raises:
         BudgetError: If the policy's budget does not hold it; then nothing is spent.
@@ -98,5 +108,5 @@ def begin_releases(
     """
     noise = open_noise(cohort, policy, run)
     step = Step("statistics", StepKind.STATISTICS, what, tuple(query.event for query in queries))
-    declare(cohort, policy, f"{run} {noise.name}", step, patients=patients)
-    return Releases(cohort.folder / RELEASES, noise, queries)
+    receipts = declare(cohort, policy, f"{run} {noise.name}", step, *further, patients=patients)
+    return Releases(cohort.folder / RELEASES, noise, queries, receipts[1:])

@@ -70,6 +70,7 @@ class GuaranteeSettings(_Frozen):
         patients: A public figure for the number of training patients; None if it may not be told.
         modalities: Their names, if they are public.
         labels: Their values, if they are public.
+        private_steps: Steps of DP-SGD at rungs 3 and 4.
     """
 
     rung: int = Field(default=1, ge=0)
@@ -78,6 +79,7 @@ class GuaranteeSettings(_Frozen):
     patients: int | None = Field(default=None, ge=1)
     modalities: tuple[str, ...] | None = None
     labels: tuple[int, ...] | None = None
+    private_steps: int = Field(default=200, ge=1)
 
 
 class PerformanceSettings(_Frozen):
