@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -21,7 +23,8 @@ import torch
 from anonsynth._version import __version__
 from anonsynth.anatomy.cosine_shape import save_cosines
 from anonsynth.anatomy.priors import Guarantee, LabelPrior
-from anonsynth.cohort.model import Split
+from anonsynth.cohort.geometry import LabelVolume
+from anonsynth.cohort.model import ScanRecord, Split
 from anonsynth.cohort.store import Cohort
 from anonsynth.errors import BudgetError, UsageError, VerdictError
 from anonsynth.files import finish_folder, is_finished, read_json, write_json, write_text
@@ -40,7 +43,7 @@ from anonsynth.synthesis.label_source import SHAPE_FILE, LabelSource, choose_pri
 from anonsynth.synthesis.label_to_mri import LabelToMRI
 from anonsynth.synthesis.model import GENERATOR_FILE, MODEL_FILE, Bought, ModelInfo, claim, hash_weights
 from anonsynth.synthesis.painter import PaintedTranslator
-from anonsynth.synthesis.preparation import class_map_maker, prepare_class_maps, usable_records
+from anonsynth.synthesis.preparation import class_map_maker, plain_class_map, prepare_class_maps, usable_records
 from anonsynth.synthesis.private_card import private_card
 from anonsynth.synthesis.private_patients import PatientScans
 from anonsynth.synthesis.private_plan import (
@@ -185,7 +188,7 @@ def train_with_guarantee(request: Request, addition: Addition | None = None) -> 
     learnt = ""
     if addition is not None and releases is not None:
         paid = (private, releases.receipts[0]) if private else None
-        scans = _patients(request, source, statistics, run)
+        scans = _patients(request, source, statistics, run, releases)
         work = Work(request, source, plan, releases, statistics, generator, prior, scans, strays, paid)
         learnt = addition.learn(work)
         generator = work.generator
@@ -227,19 +230,19 @@ def _paid(request: Request, plan: PrivatePlan, run: str, private: PrivateRun | N
     return begin_releases(request.cohort, request.policy, run, plan.queries, what, plan.facts.patients, *further)
 
 
-def _patients(request: Request, source: LabelSource, statistics: Statistics, run: str) -> PatientScans:
+def _patients(
+    request: Request, source: LabelSource, statistics: Statistics, run: str, releases: Releases
+) -> PatientScans:
     """Return what reads patients for an addition; nothing is read yet."""
-    cohort, settings = request.cohort, request.settings
-    device = pick_device(request.performance.device)
-    class_map = class_map_maker(cohort, source, request.out, settings, device)
-    return PatientScans(
-        cohort,
-        usable_records(cohort, source),
-        class_map,
-        cohort.folder / "derived" / f"{run}-{request.policy.id}",
-        styles_of(statistics, source.vocabulary),
-        crop_shape(cohort.info.grid.shape, settings.crop_voxels),
-    )
+    cohort, settings, folder = request.cohort, request.settings, request.cohort.folder / "derived"
+    class_map: Callable[[ScanRecord], LabelVolume]
+    if source.prior is PriorChoice.ATLAS:  # rung 1 has written all class maps
+        folder, class_map = folder / run, partial(plain_class_map, cohort, source=source)
+    else:  # they are made with the prior that was released, so they belong to its noise
+        folder = folder / releases.randomness.name
+        class_map = class_map_maker(cohort, source, request.out, settings, pick_device(request.performance.device))
+    styles, crop = styles_of(statistics, source.vocabulary), crop_shape(cohort.info.grid.shape, settings.crop_voxels)
+    return PatientScans(cohort, usable_records(cohort, source), class_map, folder, styles, crop)
 
 
 def _released(request: Request, source: LabelSource, plan: PrivatePlan, run: str, releases: Releases) -> Statistics:
