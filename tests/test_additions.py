@@ -184,9 +184,8 @@ def test_a_rung_pays_first_and_tells_nothing_that_it_did_not_pay_for(
     assert np.ptp(patient.scans[0].image) > 0.1
 
 
-@pytest.mark.parametrize("rung", [3, 4])
 def test_a_killed_training_goes_on_to_the_same_weights_and_pays_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rung: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     take_part_often(monkeypatch, 12)
     weights, spent = [], []
@@ -195,17 +194,17 @@ def test_a_killed_training_goes_on_to_the_same_weights_and_pays_once(
         drawn = iter([bytes([number]) * 32 for number in range(9)])
         # The same luck twice, so that the two can be compared.
         monkeypatch.setattr(secrets, "token_bytes", lambda _, drawn=drawn: next(drawn))
-        lives = ((watch, 2), (watch, 17), (end_after, 4), (end_after, 11)) if name == "killed" else ()
+        lives = ((watch, 17), (end_after, 11)) if name == "killed" else ()
         for end, when in lives:
             with monkeypatch.context() as patched:
                 end(patched, when)
                 with pytest.raises(KilledError):
-                    train(whole, tmp_path / f"{name} model", asked(rung))
-        out = train(whole, tmp_path / f"{name} model", asked(rung))
+                    train(whole, tmp_path / f"{name} model", asked(4))
+        out = train(whole, tmp_path / f"{name} model", asked(4))
         weights.append(load_file(out / "generator.safetensors"))
         spent.append(ledger_of(whole.folder).read().entries)
     # Another folder gets the same model, and nothing is spent for it.
-    again = train(whole, tmp_path / "again", asked(rung))
+    again = train(whole, tmp_path / "again", asked(4))
     assert sha256_file(again / "generator.safetensors") == sha256_file(out / "generator.safetensors")
     assert ledger_of(whole.folder).read().entries == spent[-1]
     assert [len(entries) for entries in spent] == [2, 2]
@@ -214,9 +213,8 @@ def test_a_killed_training_goes_on_to_the_same_weights_and_pays_once(
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
 
 
-@pytest.mark.parametrize("rung", [3, 4])
 def test_training_that_was_not_declared_reads_nobody(
-    cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rung: int
+    cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A receipt that was made up gets as far as the ledger: there it is not found, and no gradient is computed."""
     declare = releasing.declare
@@ -234,7 +232,7 @@ def test_training_that_was_not_declared_reads_nobody(
     monkeypatch.setattr(releasing, "declare", half)
     monkeypatch.setattr(PatientScans, "_scan", items)
     with pytest.raises(InternalError, match="was not declared"):
-        train(cohort, tmp_path / "model", asked(rung))
+        train(cohort, tmp_path / "model", asked(4))
 
 
 def test_the_generator_reads_nobody(cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,7 +57,7 @@ def test_what_a_rung_adds_shares_the_budget(rung: int) -> None:
         assert plan.training.settings(0.3).event == plan.training.event
         step = dp_event.GaussianDpEvent(plan.training.noise_multiplier)
         accountant.compose(dp_event.PoissonSampledDpEvent(plan.training.sampling_rate, step), plan.training.steps)
-        assert plan.training.expected_batch == plan.training.sampling_rate * facts.patients
+        assert plan.training.expected_batch == pytest.approx(plan.training.sampling_rate * facts.patients)
     assert accountant.get_epsilon(plan.delta) <= plan.epsilon * 1.001
     # A quarter of what rung 1 alone would get has less to say, and the weakest link counts.
     assert plan.signal_to_noise["frame"] < make_plan(facts, epsilon).signal_to_noise["frame"]
@@ -65,7 +65,7 @@ def test_what_a_rung_adds_shares_the_budget(rung: int) -> None:
 
 def test_an_adapter_is_as_large_as_is_worth_its_noise() -> None:
     sizes = []
-    for patients in (60, 300, 3000):
+    for patients in (10, 30, 3000):
         facts = replace(HUNDRED, patients=patients)
         extra = RUNGS[3].addition.takes(facts, 24, 200)  # type: ignore[attr-defined]
         training = choose_training(facts, 3.0, make_plan(facts, 3.0, None, extra), extra).training
@@ -83,7 +83,7 @@ def test_the_patients_needed_are_enough_and_hardly_more_than_that() -> None:
 def test_what_the_ladder_says_of_a_hundred_patients() -> None:
     _, every = outlooks(HUNDRED, 1.0)
     assert [outlook.rung for outlook in every] == sorted(RUNGS) == [0, 1, 2, 3, 4]
-    assert [outlook.worth for outlook in every] == [True, True, False, True, False]
+    assert [outlook.worth for outlook in every] == [True, True, False, False, False]
     assert all(outlook.built for outlook in every)
     with pytest.raises(UsageError, match="no rung 9"):
         open_rung(9)
