@@ -59,7 +59,7 @@ def test_what_a_rung_adds_shares_the_budget(rung: int) -> None:
         accountant.compose(dp_event.PoissonSampledDpEvent(plan.training.sampling_rate, step), plan.training.steps)
         assert plan.training.expected_batch == pytest.approx(plan.training.sampling_rate * facts.patients)
     assert accountant.get_epsilon(plan.delta) <= plan.epsilon * 1.001
-    # A quarter of what rung 1 alone would get has less to say, and the weakest link counts.
+    # What the addition takes, rung 1 lacks.
     assert plan.signal_to_noise["frame"] < make_plan(facts, epsilon).signal_to_noise["frame"]
 
 
