@@ -83,8 +83,8 @@ def test_the_patients_needed_are_enough_and_hardly_more_than_that() -> None:
 def test_what_the_ladder_says_of_a_hundred_patients() -> None:
     _, every = outlooks(HUNDRED, 1.0)
     assert [outlook.rung for outlook in every] == sorted(RUNGS) == [0, 1, 2, 3, 4]
-    assert [outlook.worth for outlook in every] == [True, True, False, False, False]
-    assert all(outlook.built for outlook in every)
+    assert [outlook.worth for outlook in every] == [True, True, True, False, False]
+    assert all(outlook.built for outlook in every)  # rung 3 would do, but for the half of the budget rung 1 is left
     with pytest.raises(UsageError, match="no rung 9"):
         open_rung(9)
 
