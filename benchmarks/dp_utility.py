@@ -2,9 +2,10 @@
 
     python benchmarks/dp_utility.py COHORT --out WORK [--arms rung0,8,3,1] [--seeds 3] [--steps 300] [--json FILE]
 
-For every arm a model is trained (rung 0: public constants; a number: rung 1 at that ε; `none`: no privacy), 200 scans
-are generated with their label maps, and the fixed U-Net of `substitute_utility.py` is trained on them and tested on the
-holdout. The ratio to the arm of real scans has a 95 % bootstrap interval over the holdout patients.
+For every arm a model is trained (rung 0: public constants; a number: rung 1 at that ε; `3@8`: rung 3 at ε = 8, and so
+on; `none`: no privacy), 200 scans are generated with their label maps, and the fixed U-Net of `substitute_utility.py`
+is trained on them and tested on the holdout. The ratio to the arm of real scans has a 95 % bootstrap interval over the
+holdout patients.
 
 Every private arm is spent in the cohort's ledger, as any training is: use a copy of the cohort. Models and scans are
 kept under WORK and not made again.
@@ -115,9 +116,10 @@ def substitute(cohort: Cohort, arm: str, arguments: argparse.Namespace) -> Path:
             settings = TrainSettings(steps=arguments.train_steps)
             model = train(cohort, settings, policy, folder / "model", performance, progress)
         else:
+            rung, _, epsilon = arm.rpartition("@")
             asked = GuaranteeSettings(
-                rung=0 if arm == "rung0" else 1,
-                epsilon=None if arm == "rung0" else float(arm),
+                rung=0 if arm == "rung0" else int(rung or 1),
+                epsilon=None if arm == "rung0" else float(epsilon),
                 patients=len(cohort.patients(Split.TRAIN)),
                 modalities=cohort.info.modalities,
                 labels=tuple(entry.value for entry in cohort.info.labels),

@@ -8,6 +8,7 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
+import torch
 from dp_accounting import dp_event
 from dp_accounting.pld import PLDAccountant
 from hypothesis import given, settings
@@ -29,7 +30,7 @@ from anonsynth.privacy.mechanisms import (
     sensitivity,
     unpacked_products,
 )
-from anonsynth.privacy.noise import Draw, open_draw
+from anonsynth.privacy.randomness import PrivateRandomness, keep_secret
 
 SIZE = 3
 NUMBERS = st.floats(-1e6, 1e6, allow_nan=False)
@@ -37,8 +38,8 @@ VECTORS = arrays(np.float64, (SIZE,), elements=NUMBERS)
 COHORTS = st.lists(VECTORS, min_size=1, max_size=6)
 
 
-def a_draw(number: int = 0) -> Draw:
-    return Draw(number.to_bytes(32, "big"), "test")
+def a_draw(number: int = 0) -> PrivateRandomness:
+    return PrivateRandomness(number.to_bytes(32, "big"), "test")
 
 
 def query(bound: float = 1.0, noise: float = 1.0, size: int = SIZE) -> Query:
@@ -119,7 +120,7 @@ def test_noise_is_normal_and_as_strong_as_declared_on_every_coordinate_and_the_c
 
 
 def test_left_out_noise_is_seen() -> None:
-    with patch.object(Draw, "normal", lambda _self, _purpose, size: np.zeros(size)):
+    with patch.object(PrivateRandomness, "normal", lambda _self, size, *_: torch.zeros(size, dtype=torch.float64)):
         assert np.mean(noises(50, 1.0, 1.0) ** 2) == 0  # outside every interval of the test above
 
 
@@ -210,16 +211,18 @@ def test_no_noise_or_no_bound_is_no_query() -> None:
 
 
 def test_a_draw_is_kept_and_another_one_has_another_name(tmp_path: Path) -> None:
-    first, again = open_draw(tmp_path / "noise" / "a.seed"), open_draw(tmp_path / "noise" / "a.seed")
+    first, again, other = (
+        PrivateRandomness(keep_secret(tmp_path / "noise" / f"{name}.seed"), "test") for name in ("a", "a", "b")
+    )
     assert first == again
-    assert np.array_equal(first.normal("x", 5), again.normal("x", 5))
-    assert not np.array_equal(first.normal("x", 5), first.normal("y", 5))
-    other = open_draw(tmp_path / "noise" / "b.seed")
+    assert np.array_equal(first.normal(5, "x"), again.normal(5, "x"))
+    assert not np.array_equal(first.normal(5, "x"), first.normal(5, "y"))
     assert other.name != first.name
-    assert not np.array_equal(first.normal("x", 5), other.normal("x", 5))
+    assert not np.array_equal(first.normal(5, "x"), other.normal(5, "x"))
     assert (tmp_path / "noise" / "a.seed").stat().st_mode & 0o077 == 0
     assert sorted(path.name for path in (tmp_path / "noise").iterdir()) == ["a.seed", "b.seed"]
-    assert first.seed.hex() not in repr(first)
+    assert first.secret.hex() not in repr(first)
+    assert str(first.secret) not in repr(first)
     (tmp_path / "noise" / "b.seed").write_bytes(b"short")
     with pytest.raises(InputError, match="broken"):
-        open_draw(tmp_path / "noise" / "b.seed")
+        keep_secret(tmp_path / "noise" / "b.seed")

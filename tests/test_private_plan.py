@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from typer.testing import CliRunner
 from anonsynth.cli.main import app
 from anonsynth.cohort.store import Cohort
 from anonsynth.errors import UsageError
-from anonsynth.synthesis.private_plan import Facts, make_plan, patients_needed
+from anonsynth.synthesis.private_plan import Facts, choose_training, make_plan, patients_needed
 from anonsynth.synthesis.rungs import RUNGS, open_rung, outlooks
 
 HUNDRED = Facts(100, (40, 56, 44), 6, 2, 1, shaped=True)
@@ -40,6 +41,39 @@ def test_a_larger_budget_or_cohort_buys_more() -> None:
     assert len(few.waves) < len(plans[0].waves)
 
 
+@pytest.mark.parametrize("rung", [2, 3, 4])
+def test_what_a_rung_adds_shares_the_budget(rung: int) -> None:
+    facts, epsilon = replace(HUNDRED, patients=1000), 4.0
+    extra = RUNGS[rung].addition.takes(facts, 24, 200)  # type: ignore[attr-defined]
+    plan = make_plan(facts, epsilon, None, extra)
+    if extra.sizes:
+        plan = choose_training(facts, epsilon, plan, extra)
+    assert epsilon * 0.99 < plan.epsilon <= epsilon
+    accountant = PLDAccountant()
+    for query in plan.queries:
+        accountant.compose(dp_event.GaussianDpEvent(query.noise_multiplier))
+    assert (plan.training is None) == (rung == 2)
+    if plan.training is not None:
+        assert plan.training.settings(0.3).event == plan.training.event
+        step = dp_event.GaussianDpEvent(plan.training.noise_multiplier)
+        accountant.compose(dp_event.PoissonSampledDpEvent(plan.training.sampling_rate, step), plan.training.steps)
+        assert plan.training.expected_batch == pytest.approx(plan.training.sampling_rate * facts.patients)
+    assert accountant.get_epsilon(plan.delta) <= plan.epsilon * 1.001
+    # What the addition takes, rung 1 lacks.
+    assert plan.signal_to_noise["frame"] < make_plan(facts, epsilon).signal_to_noise["frame"]
+
+
+def test_an_adapter_is_as_large_as_is_worth_its_noise() -> None:
+    sizes = []
+    for patients in (10, 30, 3000):
+        facts = replace(HUNDRED, patients=patients)
+        extra = RUNGS[3].addition.takes(facts, 24, 200)  # type: ignore[attr-defined]
+        training = choose_training(facts, 3.0, make_plan(facts, 3.0, None, extra), extra).training
+        assert training is not None
+        sizes.append(training.weights)
+    assert sizes[0] < sizes[1] < sizes[2] == extra.sizes[-1]
+
+
 def test_the_patients_needed_are_enough_and_hardly_more_than_that() -> None:
     needed = patients_needed(HUNDRED, 3.0)
     assert make_plan(Facts(needed, (40, 56, 44), 6, 2, 1, shaped=True), 3.0).worth
@@ -49,7 +83,8 @@ def test_the_patients_needed_are_enough_and_hardly_more_than_that() -> None:
 def test_what_the_ladder_says_of_a_hundred_patients() -> None:
     _, every = outlooks(HUNDRED, 1.0)
     assert [outlook.rung for outlook in every] == sorted(RUNGS) == [0, 1, 2, 3, 4]
-    assert [outlook.worth for outlook in every] == [True, True, False, False, False]
+    assert [outlook.worth for outlook in every] == [True, True, True, False, False]
+    assert all(outlook.built for outlook in every)  # rung 3 would do, but for the half of the budget rung 1 is left
     with pytest.raises(UsageError, match="no rung 9"):
         open_rung(9)
 

@@ -219,11 +219,11 @@ def test_scans_of_one_patient_count_once(cohort: Cohort, tmp_path: Path) -> None
 
 
 def test_an_undeclared_release_is_refused(tmp_path: Path) -> None:
-    from anonsynth.privacy.noise import Draw
+    from anonsynth.privacy.randomness import PrivateRandomness
     from anonsynth.privacy.releases import Releases
 
     with pytest.raises(InternalError, match="not declared"):
-        Releases(tmp_path, Draw(bytes(32), "x"), ()).take("frame", dict)
+        Releases(tmp_path, PrivateRandomness(bytes(32), "x"), ()).take("frame", dict)
 
 
 def test_brains_take_the_public_atlas_and_release_their_appearance_alone(cohort: Cohort, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from anonsynth.cohort.model import LabelEntry, Split
 from anonsynth.cohort.store import Cohort
 from anonsynth.policies.model import load_policy
 from anonsynth.privacy.mechanisms import Query, average_scans, noisy_sum
-from anonsynth.privacy.noise import Draw
+from anonsynth.privacy.randomness import PrivateRandomness
 from anonsynth.privacy.releases import Releases
 from anonsynth.progress import Progress
 from anonsynth.synthesis import private_statistics as statistics
@@ -81,7 +81,7 @@ def test_without_noise_the_statistics_are_those_of_the_patients(
     monkeypatch.setattr(statistics, "DRAWN", 2)
     plan, records = quiet_plan(tiny_cohort), tiny_cohort.of(Split.TRAIN)
     source = choose_private_source(tiny_cohort, PriorChoice.AUTO, load_policy("internal"))
-    releases = Releases(tmp_path, Draw(bytes(32), "quiet"), plan.queries)
+    releases = Releases(tmp_path, PrivateRandomness(bytes(32), "quiet"), plan.queries)
     with Progress(quiet=True) as progress:
         found = statistics.private_statistics(tiny_cohort, records, source, None, plan, releases, 2, progress)
     assert found.model is not None
@@ -138,7 +138,7 @@ def test_no_patient_moves_a_release_by_more_than_its_bound(tiny_cohort: Cohort) 
             values = blocks.measure(wild, classes, classes, tiny_cohort.grid.spacing)
             vectors.append((f"{record.patient} {times}", blocks.blocks.pack(values)))
     averaged = average_scans(vectors)
-    draw = Draw(bytes(32), "x")
+    draw = PrivateRandomness(bytes(32), "x")
     everyone = noisy_sum(query, averaged, draw).total
     for patient in averaged:
         rest = {name: vector for name, vector in averaged.items() if name != patient}

@@ -6,6 +6,7 @@ beside, but not trained on: training writes class maps into it anyway.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +15,10 @@ from anonsynth.cohort.store import Cohort
 from anonsynth.errors import InputError
 from anonsynth.files import sha256_file
 from anonsynth.policies.model import Policy
-from anonsynth.privacy.events import Event, NoGuarantee
+from anonsynth.privacy.events import Event, NoGuarantee, is_protected
 from anonsynth.privacy.ledger import Ledger
 from anonsynth.privacy.receipt import Receipt, spend_for
-from anonsynth.privacy.spending import Budget, Spend, StepKind
+from anonsynth.privacy.spending import Budget, Spend, StepKind, check_budget
 
 __all__ = ["LEDGER_FILE", "Step", "declare", "fingerprint", "ledger_at", "ledger_of", "standing"]
 
@@ -63,16 +64,20 @@ class Step:
         kind: What kind of step it is.
         what: What it reads, in words that name no patient and no place.
         events: What it does to the patients' data; by default nothing protects them.
+        draw: Names its draw of noise, where that is not the run's.
     """
 
     name: str
     kind: StepKind
     what: str
     events: tuple[Event, ...] = (NoGuarantee(),)
+    draw: str = ""
 
 
 def declare(cohort: Cohort, policy: Policy, run: str, *steps: Step, patients: int | None = None) -> tuple[Receipt, ...]:
     """Write steps into the cohort's ledger; call it before the first of them reads anything.
+
+    If the policy's budget does not hold all of them together, none of them is written.
 
     Called again for the same run it changes nothing, so that a resumed run spends once.
 
@@ -95,13 +100,25 @@ def declare(cohort: Cohort, policy: Policy, run: str, *steps: Step, patients: in
     """
     ledger, budget = ledger_of(cohort.folder), Budget.of(policy)
     scans, counted = fingerprint(cohort.folder), patients or len(cohort.patients(Split.TRAIN))
-    receipts = []
+    spends = []
     for step in steps:
         # The policy is part of the name: the same training under another policy is that policy's to answer for.
-        named = f"{run} {policy.id} {step.name}"
-        spend = Spend(id=named, step=step.kind, what=step.what, events=step.events, cohort=scans, patients=counted)
-        receipts.append(spend_for(ledger, spend, budget))
-    return tuple(receipts)
+        named = f"{step.draw or run} {policy.id} {step.name}"
+        spends.append(
+            Spend(id=named, step=step.kind, what=step.what, events=step.events, cohort=scans, patients=counted)
+        )
+    if len(spends) > 1:
+        _check_together(ledger, spends, budget)
+    return tuple(spend_for(ledger, spend, budget) for spend in spends)
+
+
+def _check_together(ledger: Ledger, spends: Sequence[Spend], budget: Budget) -> None:
+    """Refuse steps of which the first ones would be spent in vain, as the budget does not hold the last ones."""
+    history = ledger.read()
+    new = [spend for spend in spends if history.find(spend.id) is None and is_protected(spend.events)]
+    if new:
+        events = tuple(event for spend in new for event in spend.events)
+        check_budget(history, new[-1].model_copy(update={"events": events}), budget)
 
 
 def standing(cohort: Cohort) -> str:

@@ -34,7 +34,7 @@ import numpy.typing as npt
 
 from anonsynth.errors import InternalError, UsageError
 from anonsynth.privacy.events import Gaussian
-from anonsynth.privacy.noise import Draw
+from anonsynth.privacy.randomness import PrivateRandomness
 
 __all__ = [
     "COUNT_SHARE",
@@ -148,7 +148,9 @@ def clipped(vector: Floats64, bound: float) -> Floats64:
     return vector if length <= bound else vector * (bound / length)
 
 
-def noisy_sum(query: Query, patients: Iterable[tuple[str, Floats64]] | Mapping[str, Floats64], draw: Draw) -> NoisySum:
+def noisy_sum(
+    query: Query, patients: Iterable[tuple[str, Floats64]] | Mapping[str, Floats64], randomness: PrivateRandomness
+) -> NoisySum:
     """Release a query: clip each patient's vector, sum, add noise.
 
     The spend has to be in the ledger before this is called.
@@ -156,7 +158,7 @@ def noisy_sum(query: Query, patients: Iterable[tuple[str, Floats64]] | Mapping[s
     Args:
         query: What is released.
         patients: (patient, (D,) vector), each patient once.
-        draw: The noise.
+        randomness: Of the noise.
 
     Raises:
         InternalError: If a patient is given twice, or a vector is of another length or not finite.
@@ -175,7 +177,7 @@ def noisy_sum(query: Query, patients: Iterable[tuple[str, Floats64]] | Mapping[s
         seen.add(patient)
         whole = np.append(clipped(vector.astype(np.float64), query.bound), COUNT_SHARE * query.bound)
         total += _towards_zero(whole, step)
-    noise = np.rint(draw.normal(query.name, query.size + 1) * (query.noise_multiplier * STEPS))
+    noise = np.rint(randomness.normal(query.size + 1, "noise", query.name).numpy() * (query.noise_multiplier * STEPS))
     released: Floats64 = (total + noise.astype(np.int64)).astype(np.float64) * step
     # One patient's constant as it was summed, not before it was cut to whole steps.
     one = float(_towards_zero(np.array([COUNT_SHARE * query.bound]), step)[0] * step)

@@ -24,7 +24,6 @@ noise would be a second release.
 from __future__ import annotations
 
 import json
-import secrets
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -40,7 +39,7 @@ from torch import Tensor, nn
 from anonsynth.errors import InputError, UsageError
 from anonsynth.files import replacing
 from anonsynth.privacy.dp_sgd import DPSGDSettings
-from anonsynth.privacy.randomness import SECRET_BYTES, PrivateRandomness
+from anonsynth.privacy.randomness import PrivateRandomness, new_secret
 from anonsynth.privacy.sampling import Participation
 
 __all__ = ["STATE_FILE", "PrivateRun", "forget", "open_run"]
@@ -140,7 +139,7 @@ def open_run(
     names, path = tuple(patients), folder / STATE_FILE
     if path.exists():
         return _restored(path, key, settings, names, networks, optimisers)
-    randomness = PrivateRandomness(secrets.token_bytes(SECRET_BYTES), key)
+    randomness = PrivateRandomness(new_secret(), key)
     nobody = Participation(np.zeros(settings.steps, np.int64), np.zeros(len(names), np.int64), settings.sampling_rate)
     run = PrivateRun(folder, settings, names, networks, optimisers, randomness, 0, nobody)
     run.save()

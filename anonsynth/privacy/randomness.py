@@ -1,41 +1,49 @@
-"""The noise of a private run: one secret from the operating system, and from it streams that can be drawn again.
+"""Private noise, from one source: secrets of the operating system, and from them streams that can be drawn again.
 
-Noise that can be predicted can be subtracted, so a private run must not draw from the public seed that everything else
-flows from: whoever knew the seed and the settings could take the noise off the released weights. Nor may a resumed run
-draw anew: two releases of the same sum with different noise are two spends. Hence one secret of 32 bytes
-(`secrets.token_bytes`), kept in the private state of the run, and streams that are pure functions of the secret, the
-run's key and a name: step 17 has the same noise however often the process is killed.
+Noise that can be predicted can be subtracted, so nothing private is drawn from the public seed that everything else
+flows from: whoever knew the seed and the settings could take the noise off what was released. Nor may a resumed run
+draw anew: two releases of the same sum with different noise are two spends. Hence a secret of 32 bytes (`new_secret`),
+which lies in a private folder before the ledger is written and never leaves it, and streams that are pure functions of
+the secret, the run's key and a name: step 17 has the same noise however often the process is killed. The ledger names
+the draw by a digest, so that a run whose secret is gone has another name and is paid for again.
 
 The streams are SHAKE-256 (FIPS 202), a cryptographic extendable output. Torch's and numpy's generators are not
-cryptographic: 624 outputs of a Mersenne Twister give away all the others, and the released weights are made of them.
+cryptographic: 624 outputs of a Mersenne Twister give away all the others, and what is released is made of them.
 
 What remains is arithmetic. A mechanism on floating-point numbers is not the one on real numbers: which doubles can come
 out depends on what went in, and that tells outputs apart (Mironov 2012, doi:10.1145/2382196.2382264; for normal noise
-Jin et al. 2022, doi:10.1109/SP46214.2022.9833672). Noise is therefore added in double precision and the sum is rounded
-to single precision: each number that is released stands for some 2²⁹ doubles. That is a mitigation and no proof; a
-proof needs discrete noise (Canonne et al. 2020, arXiv 2004.00010). The largest value that Box-Muller makes of 53 bits
-is 8.6 standard deviations; 10⁻¹⁷ of a normal distribution lies beyond it.
+Jin et al. 2022, doi:10.1109/SP46214.2022.9833672). Sums over patients are therefore formed in integers
+(`mechanisms.py`). Gradients are not: noise is added in double precision and the sum is rounded to single precision,
+each number that is released standing for some 2²⁹ doubles. That is a mitigation and no proof; a proof needs discrete
+noise (Canonne et al. 2020, arXiv 2004.00010).
+
+Zone: private.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
+import os
+import secrets
+import tempfile
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
+from scipy import special
 from torch import Tensor
 
-__all__ = ["SECRET_BYTES", "PrivateRandomness"]
+from anonsynth.errors import InputError
+
+__all__ = ["SECRET_BYTES", "PrivateRandomness", "keep_secret", "new_secret"]
 
 SECRET_BYTES = 32
-UNIT = 2.0**-53
 
 
 @dataclass(frozen=True, slots=True)
 class PrivateRandomness:
-    """All randomness of one private run; equal secrets and keys give equal streams.
+    """All private randomness of one run; equal secrets and keys give equal streams.
 
     Args:
         secret: 32 bytes that nobody else knows; never printed.
@@ -47,7 +55,7 @@ class PrivateRandomness:
 
     @property
     def name(self) -> str:
-        """A name of this draw of noise, 32 hexadecimal digits; the secret cannot be found from it."""
+        """A name of this draw of noise for the ledger, 32 hexadecimal digits; the secret cannot be found from it."""
         return self.draw(16, "name").hex()
 
     def draw(self, count: int, *names: str | int) -> bytes:
@@ -57,20 +65,70 @@ class PrivateRandomness:
         told = b"".join(len(part).to_bytes(8, "little") + part for part in parts)
         return hashlib.shake_256(told).digest(count)
 
-    def uniform(self, count: int, *names: str | int) -> Tensor:
-        """Return (count,) independent numbers in [0, 1), double precision, each a multiple of 2⁻⁵³."""
-        words = np.frombuffer(self.draw(8 * count, "uniform", *names), dtype="<u8")
-        return torch.from_numpy((words >> np.uint64(11)).astype(np.float64)).mul_(UNIT)
-
     def normal(self, count: int, *names: str | int) -> Tensor:
-        """Return (count,) independent standard normal numbers (Box and Muller 1958, doi:10.1214/aoms/1177706645)."""
-        half = (count + 1) // 2
-        drawn = self.uniform(2 * half, "normal", *names)
-        radius = drawn[:half].neg_().log1p_().mul_(-2).sqrt_()  # 1 − u is never 0
-        angle = drawn[half:].mul_(2 * math.pi)
-        return torch.cat([radius * angle.cos(), radius * angle.sin()])[:count]
+        """Return (count,) independent standard normal numbers of the stream called `names`, in double precision.
+
+        Each is the normal quantile of a 64-bit number: one bit is the sign and 63 the upper tail, so that tails reach
+        to nine standard deviations and not to the eight where 53 bits end.
+
+        Args:
+            count: How many.
+            names: Of what they are for; no two releases of one run share them.
+        """
+        words = np.frombuffer(self.draw(8 * count, "normal", *names), "<u8")
+        tail = ((words >> np.uint64(1)).astype(np.float64) + 0.5) * 2.0**-64
+        sign = np.where(words & np.uint64(1), 1.0, -1.0)
+        return torch.from_numpy(sign * special.ndtri(tail))
 
     def generator(self, *names: str | int) -> torch.Generator:
         """Return a torch generator for crops and augmentations; noise that protects somebody does not come from it."""
         seed = int.from_bytes(self.draw(8, "generator", *names), "little") >> 1
         return torch.Generator().manual_seed(seed)
+
+
+def new_secret() -> bytes:
+    """Return a secret that nobody can predict; the one place that asks the operating system for one."""
+    return secrets.token_bytes(SECRET_BYTES)
+
+
+def keep_secret(path: Path) -> bytes:
+    """Return the secret that lies in a file; make the file if there is none.
+
+    It is on the disk before this returns. Two processes that ask at once get the same secret.
+
+    Args:
+        path: A file in the cohort's private folder.
+
+    Raises:
+        InputError: If the file is there and holds no secret.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        _write_once(path, new_secret())
+    secret = path.read_bytes()
+    if len(secret) != SECRET_BYTES:
+        raise InputError("a file of private noise in the cohort is broken", remedy="restore the cohort's folder")
+    return secret
+
+
+def _write_once(path: Path, data: bytes) -> None:
+    """Put a file where there is none, whole and readable by its owner only; leave it if another process was first."""
+    handle, name = tempfile.mkstemp(prefix=".", suffix=".partial", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        try:
+            os.link(temporary, path)  # unlike a rename, it never replaces
+        except FileExistsError:
+            return
+    finally:
+        temporary.unlink(missing_ok=True)
+    if hasattr(os, "O_DIRECTORY"):
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

@@ -1,6 +1,6 @@
 """A run's releases: declared together, noise drawn once, each result kept, so that a killed run resumes for nothing.
 
-    COHORT/releases/<run>-<policy>.seed              the seed of the noise; never leaves
+    COHORT/releases/<run>-<policy>.seed              the secret of the noise; never leaves
     COHORT/releases/<draw>-<query>.json              what was released
 
 The order is what counts: first the seed is on the disk, then the ledger holds the whole spend under the seed's name,
@@ -25,10 +25,11 @@ from anonsynth.files import read_json, write_json
 from anonsynth.policies.model import Policy
 from anonsynth.privacy.declare import Step, declare
 from anonsynth.privacy.mechanisms import NoisySum, Query, noisy_sum
-from anonsynth.privacy.noise import Draw, open_draw
+from anonsynth.privacy.randomness import PrivateRandomness, keep_secret
+from anonsynth.privacy.receipt import Receipt
 from anonsynth.privacy.spending import StepKind
 
-__all__ = ["RELEASES", "Releases", "begin_releases"]
+__all__ = ["RELEASES", "Releases", "begin_releases", "open_noise"]
 
 RELEASES = "releases"
 
@@ -39,13 +40,15 @@ class Releases:
 
     Attributes:
         folder: Where results are kept; private.
-        draw: Their noise.
+        randomness: Of their noise.
         queries: All that may be released.
+        receipts: Of the steps that were declared with them.
     """
 
     folder: Path
-    draw: Draw
+    randomness: PrivateRandomness
     queries: tuple[Query, ...]
+    receipts: tuple[Receipt, ...] = ()
 
     def take(self, name: str, collect: Callable[[], Mapping[str, npt.NDArray[np.float64]]]) -> NoisySum:
         """Return the release of a query; patients are read only if it was not kept yet.
@@ -61,19 +64,34 @@ class Releases:
         if query is None:
             msg = f"the release '{name}' was not declared"
             raise InternalError(msg)
-        path = self.folder / f"{self.draw.name}-{name.replace(' ', '-')}.json"
+        path = self.folder / f"{self.randomness.name}-{name.replace(' ', '-')}.json"
         if path.exists():
             kept = read_json(path)
             return NoisySum(np.array(kept.pop("total"), np.float64), **kept)
-        released = noisy_sum(query, collect(), self.draw)
+        released = noisy_sum(query, collect(), self.randomness)
         write_json(path, asdict(released) | {"total": released.total.tolist()})
         return released
 
 
+def open_noise(cohort: Cohort, policy: Policy, run: str) -> PrivateRandomness:
+    """Return the noise of a run's releases; its secret is on the disk before this returns.
+
+    Raises:
+        InputError: If the file of the secret is broken.
+    """
+    return PrivateRandomness(keep_secret(cohort.folder / RELEASES / f"{run}-{policy.id}.seed"), run)
+
+
 def begin_releases(
-    cohort: Cohort, policy: Policy, run: str, queries: tuple[Query, ...], what: str, patients: int
+    cohort: Cohort,
+    policy: Policy,
+    run: str,
+    queries: tuple[Query, ...],
+    what: str,
+    patients: int,
+    *further: Step,
 ) -> Releases:
-    """Pay for all queries at once; return what releases them.
+    """Pay for all queries at once, and for further steps that will follow; return what releases them.
 
     Args:
         cohort: Whose training patients are read.
@@ -82,13 +100,13 @@ def begin_releases(
         queries: All that will be released: settled before the first is.
         what: What is read, in words for the ledger.
         patients: The public figure for the number of patients, from which δ follows.
+        further: What is done after them with other noise, such as private training.
 
     Raises:
         BudgetError: If the policy's budget does not hold it; then nothing is spent.
         InputError: If the ledger cannot be written or is broken.
     """
-    folder = cohort.folder / RELEASES
-    draw = open_draw(folder / f"{run}-{policy.id}.seed")
+    noise = open_noise(cohort, policy, run)
     step = Step("statistics", StepKind.STATISTICS, what, tuple(query.event for query in queries))
-    declare(cohort, policy, f"{run} {draw.name}", step, patients=patients)
-    return Releases(folder, draw, queries)
+    receipts = declare(cohort, policy, f"{run} {noise.name}", step, *further, patients=patients)
+    return Releases(cohort.folder / RELEASES, noise, queries, receipts[1:])

@@ -51,6 +51,8 @@ class Bought(BaseModel):
         releases: Name, numbers, clipping bound, noise multiplier, ε alone and expected signal to noise of each.
         coefficients: Of the label prior.
         public: What was taken to be public, in words.
+        training: DP-SGD: its settings, how many weights it trained, ε alone and expected signal to noise; None without.
+        learnt: What it was that learnt from patients beside the sums, in words.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -62,6 +64,8 @@ class Bought(BaseModel):
     releases: tuple[dict[str, float | int | str], ...]
     coefficients: int
     public: tuple[str, ...]
+    training: dict[str, float | int] | None = None
+    learnt: str = ""
 
 
 class ModelInfo(BaseModel):

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
 
-__all__ = ["Discriminator", "Translator"]
+__all__ = ["FINE", "Discriminator", "Modulated", "Residual", "Translator"]
 
 GROUPS = 4
 FINE = 16

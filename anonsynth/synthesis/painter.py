@@ -1,8 +1,8 @@
 """The generator of label → MRI: tissues painted from a table, then corrected by a network.
 
 Most of an MRI contrast can be said in one number a tissue and modality, and these numbers can be measured. So they are
-painted, the strength of the noise is learnt by itself, where no discriminator can pull it about, and the network, which
-is all that the discriminator teaches, starts from a grainy painted image and not from grey. Texture comes last.
+painted, the strength of the noise is learnt by itself, where no discriminator can pull it about, and the network,
+which is all that the discriminator teaches, starts from a grainy painted image and not from grey. Texture comes last.
 """
 
 from __future__ import annotations

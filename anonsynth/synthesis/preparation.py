@@ -39,6 +39,7 @@ __all__ = [
     "plain_class_map",
     "prepare_class_maps",
     "usable_records",
+    "write_class_map",
 ]
 
 LABEL_NET_FILE = "mri_to_label.safetensors"
@@ -83,7 +84,7 @@ def prepare_class_maps(
     for record, classes in progress.track(
         zip(missing, maps, strict=True), total=len(records), what="class maps", done=len(records) - len(missing)
     ):
-        _write(folder / f"{record.scan}.nii", classes, cohort.grid)
+        write_class_map(folder / f"{record.scan}.nii", classes, cohort.grid)
     return folder
 
 
@@ -262,6 +263,7 @@ def _resized(volume: npt.NDArray[np.float32], factors: list[float]) -> npt.NDArr
     return resized
 
 
-def _write(path: Path, classes: LabelVolume, grid: Grid) -> None:
+def write_class_map(path: Path, classes: LabelVolume, grid: Grid) -> None:
+    """Write a class map (X, Y, Z), atomically."""
     with replacing(path) as temporary:
         nib.save(nib.Nifti1Image(classes, grid.affine), temporary)

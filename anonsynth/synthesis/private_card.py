@@ -1,4 +1,4 @@
-"""The card of a model of rung 0 or 1: the guarantee in one paragraph, and what it rests on."""
+"""The card of a model of the ladder: the guarantee in one paragraph, and what it rests on."""
 
 from __future__ import annotations
 
@@ -61,13 +61,12 @@ def guarantee_paragraph(info: ModelInfo) -> str:
         "data sets are two sets of training patients of the prepared cohort of which one has one patient more (add or "
         f"remove one; unbounded). The mechanism is the Gaussian mechanism on {len(bought.releases)} sums over "
         "patients, each patient's vector clipped to a public bound, with noise from the operating system's "
-        "randomness; ε composes all of them and was computed with privacy-loss distributions. Covered are this "
-        "model's weights, its label prior, this card, and every scan and label map generated from them, in any "
-        "number, whatever else an attacker knows. Not covered are the cohort's folder and its ledger, which stay "
-        "private; what was decided before training about who is in the cohort and its split; other models and "
-        "numbers made from the same patients, whose ε the ledger adds to this one; and what is true of patients in "
-        "general, which a study may teach "
-        "whether or not a person took part."
+        f"randomness{_descent(bought)}; ε composes all of them and was computed with privacy-loss distributions. "
+        "Covered are this model's weights, its label prior, this card, and every scan and label map generated from "
+        "them, in any number, whatever else an attacker knows. Not covered are the cohort's folder and its ledger, "
+        "which stay private; what was decided before training about who is in the cohort and its split; other "
+        "models and numbers made from the same patients, whose ε the ledger adds to this one; and what is true of "
+        "patients in general, which a study may teach whether or not a person took part."
     )
     if info.unprotected:
         return (
@@ -87,10 +86,27 @@ def guarantee_line(info: ModelInfo) -> str:
     return f"rung {info.bought.rung if info.bought else 0}: {held}{told if info.unprotected else ''}"
 
 
+def _descent(bought: Bought) -> str:
+    """Return what the guarantee says of DP-SGD, as part of its sentence on the mechanism."""
+    if bought.training is None:
+        return ""
+    at = bought.training
+    prior = "the label prior among them" if bought.coefficients else "label maps coming from a public atlas"
+    return (
+        f", {prior}, and DP-SGD: {at['steps']} steps, each the Gaussian mechanism with noise multiplier "
+        f"{at['noise_multiplier']:.4g} on the sum of patients' gradients, one gradient for all scans of a patient, "
+        f"clipped over all {at['weights']} weights together to {at['clipping_norm']:.3g}, and each patient taking part "
+        f"in a step with probability {at['sampling_rate']:g}, independently of all others (Poisson sampling); "
+        "everything else is made of these without looking at patients again, and the proof is for real numbers, to "
+        "which the arithmetic of the gradients is an approximation"
+    )
+
+
 def _origin(info: ModelInfo) -> str:
     if info.bought is None:
         return "rung 0: public constants, no patient"
-    return f"rung {info.bought.rung}: statistics of about {info.bought.patients} training patients, with noise"
+    also = f", and {info.bought.learnt}" if info.bought.learnt else ""
+    return f"rung {info.bought.rung}: statistics of about {info.bought.patients} training patients, with noise{also}"
 
 
 def _ledger(info: ModelInfo) -> str:
@@ -113,10 +129,24 @@ Released of patients, each a sum with normal noise; the last column is what the 
 | release | numbers | clipped at | noise multiplier | ε alone | signal to noise |
 |---|---|---|---|---|---|
 {rows}
-
+{_training(bought)}
 Taken to be public:
 
 {public}
+"""
+
+
+def _training(bought: Bought) -> str:
+    if bought.training is None:
+        return ""
+    at = bought.training
+    return f"""
+Trained on patients with DP-SGD: {bought.learnt}.
+
+| weights | steps | sampling rate | clipped at | noise multiplier | ε alone | signal to noise at best |
+|---|---|---|---|---|---|---|
+| {at["weights"]} | {at["steps"]} | {at["sampling_rate"]:g} | {at["clipping_norm"]:.3g} \
+| {at["noise_multiplier"]:.4g} | {_upwards(at["epsilon_alone"])} | {at["signal_to_noise"]:.2g} |
 """
 
 

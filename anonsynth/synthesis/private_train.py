@@ -1,46 +1,65 @@
-"""Rungs 0 and 1 of the ladder: a model from public statistics, or from statistics that were released with noise.
+"""The ladder from end to end: a model from public statistics, from statistics that were released with noise, or more.
 
-Nothing here reads a patient except `private_statistics`, and that after the ledger holds what it costs. Whatever else
-depends on patients is public because somebody says so (`GuaranteeSettings`), or is refused by a policy that asks for a
-guarantee, or stands on the card as unprotected, and then there is none.
+Rung 0 is the public centres, rung 1 what is released around them. From rung 2 on something else learns from patients
+besides (`Addition`): its cost is declared together with the statistics', before the first patient is read.
+
+Nothing here reads a patient except `private_statistics` and the addition, and that after the ledger holds what it
+costs. Whatever else depends on patients is public because somebody says so (`GuaranteeSettings`), or is refused by a
+policy that asks for a guarantee, or stands on the card as unprotected, and then there is none.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import torch
 
 from anonsynth._version import __version__
 from anonsynth.anatomy.cosine_shape import save_cosines
-from anonsynth.anatomy.priors import Guarantee
+from anonsynth.anatomy.priors import Guarantee, LabelPrior
 from anonsynth.anatomy.public_maps import PublicMaps
-from anonsynth.cohort.model import Split
+from anonsynth.cohort.geometry import LabelVolume
+from anonsynth.cohort.model import ScanRecord, Split
 from anonsynth.cohort.store import Cohort
 from anonsynth.errors import BudgetError, UsageError, VerdictError
 from anonsynth.files import finish_folder, is_finished, read_json, write_json, write_text
 from anonsynth.policies.model import Policy
 from anonsynth.privacy.accountant import settle_delta
-from anonsynth.privacy.declare import fingerprint, ledger_of
-from anonsynth.privacy.noise import open_draw
-from anonsynth.privacy.releases import RELEASES, begin_releases
+from anonsynth.privacy.declare import Step, fingerprint, ledger_of
+from anonsynth.privacy.private_run import PrivateRun
+from anonsynth.privacy.receipt import Receipt
+from anonsynth.privacy.releases import Releases, begin_releases, open_noise
+from anonsynth.privacy.spending import StepKind
 from anonsynth.progress import Progress
 from anonsynth.synthesis.anatomy_source import anatomy_source, write_templates
 from anonsynth.synthesis.checkpoint import save_weights
+from anonsynth.synthesis.data import crop_shape
 from anonsynth.synthesis.device import pick_device
 from anonsynth.synthesis.label_source import SHAPE_FILE, LabelSource, choose_private_source, open_prior
 from anonsynth.synthesis.label_to_mri import LabelToMRI
 from anonsynth.synthesis.model import GENERATOR_FILE, MODEL_FILE, Bought, ModelInfo, claim, hash_weights
+from anonsynth.synthesis.painter import PaintedTranslator
 from anonsynth.synthesis.pairing import key_of
-from anonsynth.synthesis.preparation import prepare_class_maps, usable_records
+from anonsynth.synthesis.preparation import class_map_maker, plain_class_map, prepare_class_maps, usable_records
 from anonsynth.synthesis.private_card import private_card
-from anonsynth.synthesis.private_plan import Facts, PrivatePlan, make_plan, patients_needed
+from anonsynth.synthesis.private_patients import PatientScans
+from anonsynth.synthesis.private_plan import (
+    Extra,
+    Facts,
+    PrivatePlan,
+    choose_training,
+    make_plan,
+    patients_needed,
+)
 from anonsynth.synthesis.private_statistics import Statistics, private_statistics, public_statistics
-from anonsynth.synthesis.private_writer import fit_writer
+from anonsynth.synthesis.private_writer import fit_writer, styles_of
 from anonsynth.synthesis.settings import GuaranteeSettings, PerformanceSettings, PriorChoice, TrainSettings
 
-__all__ = ["Request", "facts_of", "train_with_guarantee"]
+__all__ = ["Addition", "Request", "Work", "facts_of", "train_with_guarantee"]
 
 ASSUMED_EPSILON = 8.0
 """Rung 0 has as many coefficients as this would buy; they say nothing of any patient."""
@@ -71,6 +90,51 @@ class Request:
     maps: PublicMaps | None = None
 
 
+@dataclass
+class Work:
+    """A model in the making, after rung 1: what an addition goes on with.
+
+    Attributes:
+        request: What was asked for.
+        source: Where label maps come from.
+        plan: What is paid for.
+        releases: Releases the plan's queries.
+        statistics: What was released.
+        generator: Writes like the statistics.
+        prior: What label maps are drawn from, as it was released.
+        scans: Reads patients.
+        stray: How far borders stray, in voxels.
+        private: The private run, where there is one, and the receipt of its spend.
+    """
+
+    request: Request
+    source: LabelSource
+    plan: PrivatePlan
+    releases: Releases
+    statistics: Statistics
+    generator: PaintedTranslator
+    prior: LabelPrior
+    scans: PatientScans
+    stray: float
+    private: tuple[PrivateRun, Receipt] | None
+
+
+class Addition(Protocol):
+    """What learns from patients beside the four sums."""
+
+    def takes(self, facts: Facts, width: int, steps: int) -> Extra:
+        """Return what it takes of the budget; `width` is the translator's, `steps` those of DP-SGD."""
+        ...
+
+    def begin(self, request: Request, source: LabelSource, plan: PrivatePlan, run: str) -> PrivateRun | None:
+        """Do whatever reads no patient, and put the secret of private training on the disk, if there is any."""
+        ...
+
+    def learn(self, work: Work) -> str:
+        """Let the work's generator learn from patients; say in words what did."""
+        ...
+
+
 def facts_of(cohort: Cohort, source: LabelSource, patients: int | None) -> Facts:
     """Return what a plan rests on; the number of training patients is counted if no public figure is given."""
     vocabulary = source.vocabulary
@@ -84,8 +148,8 @@ def facts_of(cohort: Cohort, source: LabelSource, patients: int | None) -> Facts
     )
 
 
-def train_with_guarantee(request: Request) -> Path:
-    """Write the model of rung 0 (without an ε) or 1 (with one) to `request.out`; return it.
+def train_with_guarantee(request: Request, addition: Addition | None = None) -> Path:
+    """Write the model of rung 0 (without an ε) or 1 (with one) to `request.out`, with an addition from rung 2 on.
 
     Called again with the same settings it resumes, or returns at once.
 
@@ -104,26 +168,40 @@ def train_with_guarantee(request: Request) -> Path:
     facts = facts_of(cohort, source, asked.patients)
     spends = asked.rung > 0
     delta = settle_delta(request.policy.synthesis.delta if asked.delta is None else asked.delta, facts.patients)
-    plan = make_plan(facts, asked.epsilon or ASSUMED_EPSILON, delta)
+    extra = addition.takes(facts, settings.width, asked.private_steps) if addition else None
+    plan = make_plan(facts, asked.epsilon or ASSUMED_EPSILON, delta, extra)
     if spends:
-        _refuse_too_small(plan, asked)
+        _refuse_too_small(plan, asked, extra)
+    if extra and extra.sizes:
+        plan = choose_training(facts, asked.epsilon or ASSUMED_EPSILON, plan, extra)
     # The run's own name has the scans in it and stays in the cohort; the model's has not. Where a later version plans
     # differently, it is another run, and another spend.
-    run = key_of(settings, asked, f"{fingerprint(cohort.folder)} {plan.queries}")[:16]
-    draw = open_draw(cohort.folder / RELEASES / f"{run}-{request.policy.id}.seed").name if spends else "public"
+    run = key_of(settings, asked, f"{fingerprint(cohort.folder)} {plan.queries} {plan.training}")[:16]
+    draw = open_noise(cohort, request.policy, run).name if spends else "public"
     key = key_of(settings, asked, draw)
     if is_finished(out, MODEL_FILE) and read_json(out / MODEL_FILE)["settings_sha256"] == key:
         return out
     claim(out, key)
     if request.maps is not None:
         write_templates(cohort.info, request.maps, source, out)
-    statistics = _released(request, source, plan, run) if spends else public_statistics(facts, plan, settings.style)
-    networks = LabelToMRI.new(source.vocabulary, facts.modalities, settings)
+    private = addition.begin(request, source, plan, run) if addition else None
+    releases = _paid(request, plan, run, private) if spends else None
+    statistics = public_statistics(facts, plan, settings.style)
+    if releases is not None:
+        statistics = _released(request, source, plan, run, releases)
+    generator = LabelToMRI.new(source.vocabulary, facts.modalities, settings).mean
     if statistics.model is not None:
         save_cosines(statistics.model, out / SHAPE_FILE)
     prior = open_prior(source, cohort.grid, out)
-    strays = fit_writer(networks.mean, statistics, source.vocabulary, prior, settings.seed, request.progress)
-    save_weights(out / GENERATOR_FILE, networks.mean)
+    strays = fit_writer(generator, statistics, source.vocabulary, prior, settings.seed, request.progress)
+    learnt = ""
+    if addition is not None and releases is not None:
+        paid = (private, releases.receipts[0]) if private else None
+        scans = _patients(request, source, statistics, run, releases)
+        work = Work(request, source, plan, releases, statistics, generator, prior, scans, strays, paid)
+        learnt = addition.learn(work)
+        generator = work.generator
+    save_weights(out / GENERATOR_FILE, generator)
     info = ModelInfo(
         anonsynth=__version__,
         settings=settings,
@@ -143,7 +221,7 @@ def train_with_guarantee(request: Request) -> Path:
         seconds=0.0,
         machine=f"torch {torch.__version__}",
         ledger=ledger_of(cohort.folder).read().statement(plan.delta) if spends else "",
-        bought=_bought(plan, asked, cohort) if spends else None,
+        bought=_bought(plan, asked, cohort, private, learnt) if spends else None,
         asked=asked,
     )
     write_text(out / "model_card.md", private_card(info))
@@ -152,11 +230,34 @@ def train_with_guarantee(request: Request) -> Path:
     return out
 
 
-def _released(request: Request, source: LabelSource, plan: PrivatePlan, run: str) -> Statistics:
-    """Pay for the plan, then read the patients."""
-    cohort = request.cohort
+def _paid(request: Request, plan: PrivatePlan, run: str, private: PrivateRun | None) -> Releases:
+    """Pay for the whole plan, before anything is read."""
     what = "label maps and intensities: sums over patients with normal noise"
-    releases = begin_releases(cohort, request.policy, run, plan.queries, what, plan.facts.patients)
+    further = []
+    if private is not None:
+        told = "scans and their label maps: clipped gradients of patients with normal noise, DP-SGD"
+        further.append(Step("training", StepKind.TRAINING, told, (private.settings.event,), draw=private.name))
+    return begin_releases(request.cohort, request.policy, run, plan.queries, what, plan.facts.patients, *further)
+
+
+def _patients(
+    request: Request, source: LabelSource, statistics: Statistics, run: str, releases: Releases
+) -> PatientScans:
+    """Return what reads patients for an addition; nothing is read yet."""
+    cohort, settings, folder = request.cohort, request.settings, request.cohort.folder / "derived"
+    class_map: Callable[[ScanRecord], LabelVolume]
+    if source.prior is PriorChoice.ATLAS:  # rung 1 has written all class maps
+        folder, class_map = folder / run, partial(plain_class_map, cohort, source=source)
+    else:  # they are made with the prior that was released, so they belong to its noise
+        folder = folder / releases.randomness.name
+        class_map = class_map_maker(cohort, source, request.out, settings, pick_device(request.performance.device))
+    styles, crop = styles_of(statistics, source.vocabulary), crop_shape(cohort.info.grid.shape, settings.crop_voxels)
+    return PatientScans(cohort, usable_records(cohort, source), class_map, folder, styles, crop)
+
+
+def _released(request: Request, source: LabelSource, plan: PrivatePlan, run: str, releases: Releases) -> Statistics:
+    """Read the patients through the plan's releases."""
+    cohort = request.cohort
     records = usable_records(cohort, source)
     class_maps = None
     if source.prior is PriorChoice.ATLAS:
@@ -196,15 +297,16 @@ def _told_unprotected(request: Request) -> tuple[str, ...]:
     return tuple(what for what, _ in told)
 
 
-def _refuse_too_small(plan: PrivatePlan, asked: GuaranteeSettings) -> None:
+def _refuse_too_small(plan: PrivatePlan, asked: GuaranteeSettings, extra: Extra | None) -> None:
     if asked.epsilon is None:
-        msg = "rung 1 reads patients and needs --epsilon; rung 0 does not"
+        msg = f"rung {asked.rung} reads patients and needs --epsilon; rung 0 does not"
         raise UsageError(msg)
     if not plan.worth:
-        needed = patients_needed(plan.facts, asked.epsilon, asked.delta)
+        needed = patients_needed(plan.facts, asked.epsilon, asked.delta, extra)
+        lower = "a lower rung" if extra else "--rung 0, which reads nobody"
         msg = (
             f"{plan.facts.patients} patients are too few for ε = {asked.epsilon:g}: noise would exceed what they tell, "
-            f"and about {needed} would make sense; take --rung 0, which reads nobody, or a larger ε"
+            f"and about {needed} would make sense; take {lower}, or a larger ε"
         )
         raise BudgetError(msg)
 
@@ -215,8 +317,13 @@ def _guarantee(told: tuple[str, ...], *, spends: bool) -> Guarantee:
     return Guarantee.PRIVATE if spends else Guarantee.PUBLIC
 
 
-def _bought(plan: PrivatePlan, asked: GuaranteeSettings, cohort: Cohort) -> Bought:
+def _bought(
+    plan: PrivatePlan, asked: GuaranteeSettings, cohort: Cohort, private: PrivateRun | None, learnt: str
+) -> Bought:
     told = plan.as_json()
+    training = None
+    if private is not None:
+        training = {**told["training"], "clipping_norm": private.settings.clipping_norm}  # type: ignore[dict-item]
     public = [
         f"the grid: {'×'.join(map(str, cohort.info.grid.shape))} voxels",
         f"modalities: {', '.join(cohort.info.modalities)}",
@@ -231,4 +338,6 @@ def _bought(plan: PrivatePlan, asked: GuaranteeSettings, cohort: Cohort) -> Boug
         releases=told["releases"],  # type: ignore[arg-type]
         coefficients=len(plan.waves),
         public=tuple(public),
+        training=training,
+        learnt=learnt,
     )

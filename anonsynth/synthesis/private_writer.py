@@ -1,12 +1,13 @@
 """From statistics to a generator that writes scans, without looking at a patient again.
 
 The painter takes the intensities and their axes. What scans drawn like that still lack beside the released texture,
-border profile and rims is measured on drawn scans, as `finish.py` measures it on training scans; the translator is left
-as it is made, which changes nothing. All of it is post-processing.
+border profile and rims is measured on drawn scans, as `finish.py` measures it on training scans; the translator is
+left as it is made, which changes nothing. All of it is post-processing.
 """
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,7 +28,7 @@ from anonsynth.synthesis.style import StyleSpace, draw_style
 from anonsynth.synthesis.texture import WIDTHS
 from anonsynth.synthesis.vocabulary import Vocabulary, coordinates
 
-__all__ = ["fit_writer"]
+__all__ = ["TEXTURE_SHARE", "Manner", "fit_rims", "fit_writer", "in_manner", "styles_of"]
 
 DRAWN = 16
 """Scans that are drawn to see what they lack."""
@@ -38,6 +39,28 @@ DISTANCES = (0.0, 0.4, 0.8, 1.2)
 """How far borders stray, in voxels: what is tried."""
 
 Floats64 = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How scans are written, where no statistic says so.
+
+    Attributes:
+        softness: Of boundaries, in logits of the share that a voxel takes from its neighbours.
+        texture: Share of the lacking autocovariance that is drawn as random fields.
+    """
+
+    softness: float = 0.0
+    texture: float = TEXTURE_SHARE
+
+
+@torch.no_grad()
+def in_manner(generator: PaintedTranslator, manner: Manner) -> PaintedTranslator:
+    """Return a copy of a fitted generator that writes in another manner; grain stays as it was fitted."""
+    other = copy.deepcopy(generator)
+    other.painter.softness.fill_(manner.softness)
+    other.texture.strength.mul_((manner.texture / TEXTURE_SHARE) ** 0.5)
+    return other
 
 
 @torch.no_grad()
@@ -60,7 +83,7 @@ def fit_writer(
         progress: Shows the fitting.
     """
     appearance = statistics.appearance
-    generator.painter.take(_styles(statistics, vocabulary))
+    generator.painter.take(styles_of(statistics, vocabulary))
     generator.grain.strength.zero_()
     writer = _Drawn(generator, vocabulary, prior, seed)
     spacing = prior.grid.spacing
@@ -77,7 +100,22 @@ def fit_writer(
     return stray_by
 
 
-def _styles(statistics: Statistics, vocabulary: Vocabulary) -> StyleSpace:
+@torch.no_grad()
+def fit_rims(
+    generator: PaintedTranslator,
+    statistics: Statistics,
+    vocabulary: Vocabulary,
+    prior: LabelPrior,
+    seed: int,
+    stray_by: float,
+) -> None:
+    """Measure again what drawn scans lack beside their borders, once the generator writes otherwise than it did."""
+    if vocabulary.context > 1:
+        rims = _Drawn(generator, vocabulary, prior, seed).rims(stray_by)
+        generator.rim.take(statistics.appearance["rims"] - rims)
+
+
+def styles_of(statistics: Statistics, vocabulary: Vocabulary) -> StyleSpace:
     """Return the painter's colours; class 0, outside the field of view, is black."""
     colours = np.pad(statistics.appearance["colours"], ((0, 0), (1, 0))).clip(0, 1)
     axes = np.pad(statistics.axes, ((0, 0), (0, 0), (1, 0)))

@@ -6,31 +6,25 @@
 | 1 statistics | four sums with noise |
 | 2 selection | + votes for simulated candidates |
 | 3 adapter | + DP-SGD on a small part of a generator |
-| 4 full | + DP-SGD on all of it |
+| 4 full | + DP-SGD on a discriminator, from which the generator learns |
 
-A rung that is built is registered with one line in `RUNGS`; of the others the plan says what they would give.
+A rung is registered with one line in `RUNGS`.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from anonsynth.errors import UsageError
-from anonsynth.privacy.accountant import find_noise
-from anonsynth.privacy.events import Gaussian
+from anonsynth.synthesis.additions import Adapter, FullGAN, Selection
 from anonsynth.synthesis.private_plan import Facts, PrivatePlan, make_plan
-from anonsynth.synthesis.private_train import Request, train_with_guarantee
+from anonsynth.synthesis.private_train import Addition, Request, train_with_guarantee
+from anonsynth.synthesis.selection import CANDIDATES
+from anonsynth.synthesis.settings import GuaranteeSettings, TrainSettings
 
 __all__ = ["RUNGS", "Outlook", "Rung", "open_rung", "outlooks"]
-
-CANDIDATES = 50
-"""Among so many simulated candidates patients would choose."""
-ADAPTER_WEIGHTS, ALL_WEIGHTS = 20_000, 2_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +61,8 @@ class Rung(Protocol):
         """Its name, in a word."""
         ...
 
-    def outlook(self, facts: Facts, plan: PrivatePlan, noise: float) -> Outlook:
-        """Return what to expect; `noise` is the multiplier at which one release would take the whole budget."""
+    def outlook(self, facts: Facts, plan: PrivatePlan, epsilon: float) -> Outlook:
+        """Return what to expect of a budget; `plan` is what rung 1 would do with all of it."""
         ...
 
     def train(self, request: Request) -> Path:
@@ -83,7 +77,7 @@ class _Statistical:
     number: int
     name: str
 
-    def outlook(self, facts: Facts, plan: PrivatePlan, noise: float) -> Outlook:  # noqa: ARG002 - the interface
+    def outlook(self, facts: Facts, plan: PrivatePlan, epsilon: float) -> Outlook:  # noqa: ARG002 - the interface
         if self.number == 0:
             return Outlook(0, self.name, built=True, worth=True, signal_to_noise=None, says="reads no patient")
         least = min(plan.signal_to_noise, key=lambda name: plan.signal_to_noise[name])
@@ -97,34 +91,23 @@ class _Statistical:
 
 
 @dataclass(frozen=True, slots=True)
-class _Planned:
-    """A rung that this version lacks, with a formula for what it would give if it had the whole budget."""
+class _Further:
+    """Rungs 2 to 4: rung 1 with part of the budget, and an addition with the rest."""
 
     number: int
     name: str
-    ratio: Callable[[int, float], float]
+    addition: Addition
+    release: str
     says: str
 
-    def outlook(self, facts: Facts, plan: PrivatePlan, noise: float) -> Outlook:  # noqa: ARG002 - the interface
-        ratio = self.ratio(facts.patients, noise)
-        return Outlook(self.number, self.name, built=False, worth=ratio >= 1, signal_to_noise=ratio, says=self.says)
+    def outlook(self, facts: Facts, plan: PrivatePlan, epsilon: float) -> Outlook:
+        extra = self.addition.takes(facts, TrainSettings().width, GuaranteeSettings().private_steps)
+        mine = make_plan(facts, epsilon, plan.delta, extra)
+        ratio = min(mine.signal_to_noise[self.release], *mine.signal_to_noise.values())
+        return Outlook(self.number, self.name, built=True, worth=mine.worth, signal_to_noise=ratio, says=self.says)
 
-    def train(self, request: Request) -> Path:  # noqa: ARG002 - the interface
-        msg = f"rung {self.number} ({self.name}) is not in this version; choose --rung 0 or 1"
-        raise UsageError(msg)
-
-
-def _gradients(patients: int, noise: float, weights: int) -> float:
-    """Return the best signal to noise of DP-SGD, all steps together and nobody sampled out.
-
-    Gradients of n patients, each clipped to C and all of one direction, against noise of σC on each weight.
-    """
-    return patients / (noise * math.sqrt(weights))
-
-
-def _votes(patients: int, noise: float) -> float:
-    """Return patients a candidate over the noise on its count: a patient votes once."""
-    return patients / (noise * CANDIDATES)
+    def train(self, request: Request) -> Path:
+        return train_with_guarantee(request, self.addition)
 
 
 RUNGS: dict[int, Rung] = {
@@ -132,9 +115,9 @@ RUNGS: dict[int, Rung] = {
     for rung in (
         _Statistical(0, "simulator"),
         _Statistical(1, "statistics"),
-        _Planned(2, "selection", _votes, f"votes for one of {CANDIDATES} candidates"),
-        _Planned(3, "adapter", partial(_gradients, weights=ADAPTER_WEIGHTS), f"DP-SGD on {ADAPTER_WEIGHTS} weights"),
-        _Planned(4, "full", partial(_gradients, weights=ALL_WEIGHTS), f"DP-SGD on {ALL_WEIGHTS} weights"),
+        _Further(2, "selection", Selection(), "votes", f"rung 1, and votes for one of {len(CANDIDATES)} candidates"),
+        _Further(3, "adapter", Adapter(), "training", "rung 1 with half of it, and DP-SGD on a few hundred weights"),
+        _Further(4, "full", FullGAN(), "training", "rung 1 with half of it, and DP-SGD on a discriminator"),
     )
 }
 """Every rung by its number."""
@@ -147,7 +130,8 @@ def open_rung(number: int) -> Rung:
         UsageError: If there is none of that number.
     """
     if number not in RUNGS:
-        msg = f"there is no rung {number}; choose 0 (simulator) or 1 (statistics)"
+        known = ", ".join(f"{rung.number} ({rung.name})" for rung in RUNGS.values())
+        msg = f"there is no rung {number}; choose {known}"
         raise UsageError(msg)
     return RUNGS[number]
 
@@ -155,5 +139,4 @@ def open_rung(number: int) -> Rung:
 def outlooks(facts: Facts, epsilon: float, delta: float | None = None) -> tuple[PrivatePlan, tuple[Outlook, ...]]:
     """Return the plan of rung 1 and what every rung would give."""
     plan = make_plan(facts, epsilon, delta)
-    noise = find_noise(lambda multiplier: Gaussian(noise_multiplier=multiplier), epsilon, plan.delta)
-    return plan, tuple(rung.outlook(facts, plan, noise) for _, rung in sorted(RUNGS.items()))
+    return plan, tuple(rung.outlook(facts, plan, epsilon) for _, rung in sorted(RUNGS.items()))

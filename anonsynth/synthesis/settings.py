@@ -78,6 +78,7 @@ class GuaranteeSettings(_Frozen):
         patients: A public figure for the number of training patients; None if it may not be told.
         modalities: Their names, if they are public.
         labels: Their values, if they are public.
+        private_steps: Steps of DP-SGD at rungs 3 and 4.
     """
 
     rung: int = Field(default=1, ge=0)
@@ -86,6 +87,7 @@ class GuaranteeSettings(_Frozen):
     patients: int | None = Field(default=None, ge=1)
     modalities: tuple[str, ...] | None = None
     labels: tuple[int, ...] | None = None
+    private_steps: int = Field(default=200, ge=1)
 
     def undeclared(self, *, public_patients: bool) -> tuple[tuple[str, str], ...]:
         """Return what a model would tell though nobody has said that it is public, each with the remedy.

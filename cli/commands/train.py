@@ -39,7 +39,7 @@ def command(
     ),
     delta: float | None = typer.Option(None, "--delta", help="The policy's, or 1/(10·patients), if left out."),
     rung: int | None = typer.Option(
-        None, "--rung", min=0, help="Of the ladder: 0 simulator, 1 statistics; 1 with --epsilon."
+        None, "--rung", min=0, help="0 simulator, 1 statistics, 2 selection, 3 adapter, 4 full; 1 with --epsilon."
     ),
     patients: int | None = typer.Option(
         None, "--patients", "--public-patients", min=1, help="A public figure for the training patients."
