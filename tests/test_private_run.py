@@ -19,7 +19,7 @@ from anonsynth.errors import BudgetError, UsageError, VerdictError
 from anonsynth.files import sha256_file
 from anonsynth.pipeline import RunSettings, run
 from anonsynth.policies.model import Policy, SynthesisRules
-from anonsynth.privacy import noise
+from anonsynth.privacy import randomness
 from anonsynth.privacy.declare import ledger_of
 from anonsynth.progress import Progress
 from anonsynth.synthesis import private_statistics, private_writer
@@ -43,7 +43,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def _settled_noise(monkeypatch: pytest.MonkeyPatch) -> None:
     """Draw the same noise in every run of the tests: unlucky noise on eight patients is no news about the way."""
-    monkeypatch.setattr(noise.secrets, "token_bytes", lambda count: bytes(range(count)))
+    monkeypatch.setattr(randomness.secrets, "token_bytes", lambda count: bytes(range(count)))
 
 
 @pytest.fixture(scope="module")
