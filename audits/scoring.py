@@ -32,6 +32,7 @@ __all__ = ["Null", "Scores", "flagged_alone", "make_null", "one_scan_per_patient
 
 SAME_SCAN = 1e-3
 CERTAINLY = 0.01
+FEWEST_TO_TEST = 2
 FEWEST_OTHERS = 4
 SMALLEST_EXCESS = 0.02
 """Nobody is singled out by being nearer by less than this: a null may be narrow by chance or by construction."""
@@ -179,8 +180,12 @@ def _stand_out(
     usable = [aspect for aspect in aspects if np.isfinite(real[aspect]).sum() > FEWEST_OTHERS]
     if not usable:
         return True
-    own, others = _evidence(generated, real, usable), _left_out(real, usable)
-    test = stats.ttest_ind(own, others, equal_var=False, alternative="greater", nan_policy="omit")
+    own, others = (x[np.isfinite(x)] for x in (_evidence(generated, real, usable), _left_out(real, usable)))
+    if min(len(own), len(others)) < FEWEST_TO_TEST:
+        return False
+    # Scans may be all the same: then any difference is certain.
+    moments = [value for x in (own, others) for value in (x.mean(), max(float(x.std(ddof=1)), SMALLEST_EXCESS), len(x))]
+    test = stats.ttest_ind_from_stats(*moments, equal_var=False, alternative="greater")
     return float(test.pvalue) < CERTAINLY
 
 

@@ -129,7 +129,7 @@ def test_a_training_that_skips_the_ledger_is_caught(
     cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     watch(monkeypatch)
-    monkeypatch.setattr(releasing, "declare", lambda *_, **__: None)
+    monkeypatch.setattr(releasing, "declare", lambda *_, **__: ())
     with pytest.raises(AssertionError, match="before the ledger held the spend"):
         train(cohort, tmp_path / "model")
 
