@@ -116,7 +116,11 @@ def test_draws_tear_nothing_repeat_by_seed_and_are_no_public_map(prior: MapPrior
         drawn = prior.draw(stream(1, "map", number))
         assert np.array_equal(drawn.label, prior.draw(stream(1, "map", number)).label)
         labelled = drawn.label > 6
-        assert set(np.unique(drawn.label)) == set(range(1, 9))
+        assert set(np.unique(drawn.label)) == set(range(9))
+        box = tuple(slice(a, b) for a, b in zip(drawn.fov_low, drawn.fov_high, strict=True))
+        assert drawn.label[box].all(), "the field of view is full"
+        assert not np.delete(drawn.label.ravel(), np.arange(drawn.label.size).reshape(GRID.shape)[box]).any()
+        assert 0.4 < drawn.label[box].size / drawn.label.size < 0.9, "and a public share of the grid"
         assert ndimage.label(labelled)[1] == 1
         assert float(drawn.recipe["least_jacobian"]) > 0
         assert float(drawn.recipe["warp_mm"]) < 2 * WARP_MM[1]

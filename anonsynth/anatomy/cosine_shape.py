@@ -20,6 +20,7 @@ from safetensors.numpy import load_file, save
 from scipy import ndimage
 
 from anonsynth.anatomy.cosines import DISTANCE, PARTS, SCORE, Spectrum, Waves, expanded, projected
+from anonsynth.anatomy.field_of_view import in_the_middle
 from anonsynth.anatomy.shape import (
     LATTICE,
     REACH,
@@ -69,8 +70,6 @@ ROUNDS = 8
 """Rounds in which the labels' shares are settled; with two labels the first is exact."""
 ELLIPSOID = 4 / 3 * np.pi * 5**1.5
 """Volume of an ellipsoid whose spread along each axis is 1; its half axes are √5."""
-LEAST_FOV = 0.25
-"""No drawn field of view is smaller than this share of the grid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,12 +273,11 @@ def load_cosines(path: Path) -> CosineShapeModel:
 
 def _frame_in_voxels(frame: Floats64, shape: Shape) -> tuple[Floats, Floats]:
     """Return the field of view (6,) and the pose (6,) of a frame; the field of view lies in the grid's middle."""
-    grid = np.array(shape, np.float64)
-    extent = grid * np.clip(np.exp(frame[:3]), LEAST_FOV, 1)
-    low = (grid - extent) / 2
-    centre = (grid - 1) / 2 + frame[3:6] * extent
+    box = in_the_middle(frame[:3], shape)
+    extent = box[3:] - box[:3]
+    centre = (np.array(shape) - 1) / 2 + frame[3:6] * extent
     pose = np.concatenate([centre, np.log(extent) + frame[6:9]])
-    return np.concatenate([low, low + extent]).astype(np.float32), pose.astype(np.float32)
+    return box.astype(np.float32), pose.astype(np.float32)
 
 
 def _largest(inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:

@@ -16,11 +16,14 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from anonsynth.anatomy.context import context_map
+from anonsynth.anatomy.cosine_shape import FRAME_CENTRE, FRAME_SPREAD
 from anonsynth.anatomy.diffeomorphism import grid_points, random_affine, random_warp
+from anonsynth.anatomy.field_of_view import box_holding, in_the_middle, within
 from anonsynth.anatomy.fields import multiscale_field
 from anonsynth.anatomy.freesurfer import TISSUES, brightness
 from anonsynth.anatomy.map_templates import MARGIN_MM, MapTemplates
 from anonsynth.anatomy.priors import DrawnLabel, Guarantee
+from anonsynth.anatomy.shape import TRUNCATION
 from anonsynth.anatomy.templates import sample
 from anonsynth.anatomy.voxels import pooled, refined
 from anonsynth.cohort.geometry import FloatVolume, Grid, LabelVolume
@@ -28,6 +31,7 @@ from anonsynth.cohort.model import LabelEntry
 
 __all__ = ["WARP_MM", "MapPrior"]
 
+Floats64 = npt.NDArray[np.float64]
 WARP_MM = (1.5, 3.5)
 """Least and most mean length of the random velocity, mm."""
 EDGE_VOXELS = 0.6
@@ -40,7 +44,7 @@ _LATTICE_MM = 4.0
 
 @dataclass(frozen=True)
 class MapPrior:
-    """Draws class maps from templates; the field of view is the whole grid.
+    """Draws class maps from templates, in a field of view of public size.
 
     Attributes:
         templates: Public.
@@ -71,7 +75,8 @@ class MapPrior:
         channels, kinds = _channels(self.templates, number)
         shares = pooled(sample(channels, self.templates.grid, points), factors)
         codes = kinds[shares.argmax(0)]
-        classes = self._classes(codes, shares, kinds, rng)
+        low, high = box_holding((codes >= 1) & (codes <= self.templates.labels), self._corners(rng))
+        classes = self._classes(codes, shares, kinds, within(self.grid.shape, low, high), rng)
         source = self.templates.sources[number]
         recipe: dict[str, float | str] = {
             "prior": self.name,
@@ -82,18 +87,31 @@ class MapPrior:
             "warp_weakened": float(warp.weakened),
             "size": round(float(np.linalg.det(affine.matrix)) ** (-1 / 3), 4),
         }
-        return DrawnLabel(classes, (0, 0, 0), self.grid.shape, recipe)
+        return DrawnLabel(classes, low, high, recipe)
+
+    def _corners(self, rng: np.random.Generator) -> Floats64:
+        """Draw the field of view (6,): a part of the grid where surroundings are seen, as of a crop, else all of it."""
+        if self.context == 1:
+            return np.array([0.0, 0, 0, *self.grid.shape])
+        noise = np.clip(rng.standard_normal(3), -TRUNCATION, TRUNCATION)
+        return in_the_middle(FRAME_CENTRE[:3] + FRAME_SPREAD[:3] * noise, self.grid.shape)
 
     def _classes(
-        self, codes: LabelVolume, shares: FloatVolume, kinds: LabelVolume, rng: np.random.Generator
+        self,
+        codes: LabelVolume,
+        shares: FloatVolume,
+        kinds: LabelVolume,
+        fov: npt.NDArray[np.bool_],
+        rng: np.random.Generator,
     ) -> LabelVolume:
         labelled = (codes >= 1) & (codes <= self.templates.labels)
         if self.context > 1:
             labelled = _largest_part(labelled)
         around = np.zeros(codes.shape, np.uint8)
         if self.context > 1:
-            around = context_map(self._painted(shares, kinds, rng), np.ones(codes.shape, bool), self.context)
+            around = context_map(self._painted(shares, kinds, rng), fov, self.context)
         classes: LabelVolume = np.where(labelled, codes + self.context, 1 + around).astype(np.uint8)
+        classes[~fov] = 0
         return classes
 
     def _painted(self, shares: FloatVolume, kinds: LabelVolume, rng: np.random.Generator) -> FloatVolume:

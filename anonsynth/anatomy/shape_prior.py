@@ -12,11 +12,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from anonsynth.anatomy.field_of_view import box_holding, within
 from anonsynth.anatomy.priors import DrawnLabel, Guarantee
 from anonsynth.anatomy.shape import ShapeModel
-from anonsynth.cohort.geometry import Grid, LabelVolume
+from anonsynth.cohort.geometry import Grid
 from anonsynth.cohort.model import LabelEntry
 
 __all__ = ["ShapePrior"]
@@ -45,24 +45,11 @@ class ShapePrior:
         coefficients = self.model.draw_coefficients(rng)
         corners, pose = self.model.draw_frame(rng)
         classes = self.model.decode(coefficients, pose)
-        low, high = self._field_of_view(classes, np.rint(corners).astype(int))
-        inside = np.zeros(classes.shape, bool)
-        inside[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] = True
+        low, high = box_holding(classes > self.model.context, corners)
+        inside = within(self.grid.shape, low, high)
         recipe: dict[str, float | str] = {
             "prior": self.name,
             "modes": float(rank),
             "mahalanobis": round(float(np.linalg.norm(coefficients / deviation) / np.sqrt(rank)), 4),
         }
         return DrawnLabel(np.where(inside, classes, 0).astype(np.uint8), low, high, recipe)
-
-    def _field_of_view(
-        self, classes: LabelVolume, corners: npt.NDArray[np.int_]
-    ) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
-        shape = np.array(classes.shape)
-        low = np.clip(corners[:3], 0, shape - 1)
-        high = np.clip(corners[3:], low + 1, shape)
-        labelled = np.argwhere(classes > self.model.context)
-        if labelled.size:
-            low = np.minimum(low, np.maximum(labelled.min(0) - 1, 0))
-            high = np.maximum(high, np.minimum(labelled.max(0) + 2, shape))
-        return (int(low[0]), int(low[1]), int(low[2])), (int(high[0]), int(high[1]), int(high[2]))
