@@ -6,10 +6,12 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import make_tiny_cohort
 from dp_accounting import dp_event
 from dp_accounting.pld import PLDAccountant
+from nifti_sources import save
 from typer.testing import CliRunner
 
 from anonsynth.cli.main import app
@@ -103,6 +105,21 @@ def test_a_plan_opens_no_scan_and_says_when_it_counted(tmp_path: Path, monkeypat
     given = CliRunner().invoke(app, ["plan", folder, "--epsilon", "2", "--patients", "100", "--json"])
     assert json.loads(given.stdout)["patients_counted"] is False
     assert not (Path(folder) / "ledger.sqlite").exists()
+
+
+def test_public_maps_leave_the_whole_budget_for_what_scans_look_like(tmp_path: Path) -> None:
+    maps = tmp_path / "maps"
+    maps.mkdir()
+    save(maps / "map.nii.gz", np.ones((4, 4, 4), np.uint8))
+    bare = ["plan", "--epsilon", "2", "--patients", "100", "--shape", "40,56,44", "--labels", "2", "--json"]
+    folder = ["plan", str(make_tiny_cohort(tmp_path / "cohort").folder), "--epsilon", "2", "--json"]
+    for words in (bare, folder):
+        without, given = (
+            {release["name"]: release for release in json.loads(CliRunner().invoke(app, asked).stdout)["releases"]}
+            for asked in (words, [*words, "--anatomy", str(maps)])
+        )
+        assert set(without) - set(given) == {"frame", "fields"}
+        assert given["appearance"]["noise_multiplier"] < without["appearance"]["noise_multiplier"]
 
 
 def test_a_plan_needs_a_budget_and_facts() -> None:

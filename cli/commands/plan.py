@@ -22,19 +22,24 @@ def command(
     shape: str = typer.Option(None, "--shape", help="Grid in voxels, X,Y,Z, without a cohort."),
     labels: int = typer.Option(1, "--labels", min=1, help="Number of labels, without a cohort."),
     modalities: int = typer.Option(1, "--modalities", min=1, help="Number of modalities, without a cohort."),
+    anatomy: Path = typer.Option(
+        None, "--anatomy", metavar="DIR", help="Public label maps, as for train: no label prior has to be paid for."
+    ),
     json: bool = typer.Option(False, "--json", help="Print one JSON object on stdout."),
 ) -> None:
     """Say which rungs a budget affords, how it is divided, and what to expect, before anything is spent."""
     from dataclasses import asdict
 
-    from anonsynth.cli.parsing import ints3
+    from anonsynth.cli.parsing import ints3, public_maps
     from anonsynth.policies.model import load_policy
     from anonsynth.synthesis.private_plan import patients_needed
     from anonsynth.synthesis.rungs import outlooks
     from anonsynth.synthesis.settle import settle_budget, settle_facts
 
     rules = load_policy(policy)
-    facts, counted = settle_facts(cohort, rules, patients, ints3("--shape", shape), labels, modalities)
+    facts, counted = settle_facts(
+        cohort, rules, patients, ints3("--shape", shape), labels, modalities, public_maps(anatomy, None)
+    )
     epsilon, delta = settle_budget(rules, epsilon, delta, facts.patients)
     plan, every = outlooks(facts, epsilon, delta)
     needed = None if plan.worth else patients_needed(facts, epsilon)
