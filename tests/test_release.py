@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 from anonsynth.cli.main import app
 from anonsynth.errors import InputError, UsageError, VerdictError
 from anonsynth.files import UNFINISHED, sha256_file, write_bytes
+from anonsynth.policies.model import load_policy
 from anonsynth.privacy.chain import canonical
 from anonsynth.release import build
 from anonsynth.release.build import assess, write_release
@@ -303,6 +304,19 @@ def test_what_may_not_leave_stops_the_release_whatever_the_reason(run: Run, keys
     with pytest.raises(VerdictError, match="made on other files than those to be released; run `anonsynth audit"):
         write_release(assessed, read_key(keys), QUIET)
     assert not (tmp_path / "release").exists()
+
+
+def test_the_ledger_is_asked_where_the_cohort_is_named(run: Run, tmp_path: Path) -> None:
+    cohort = run.root / "Doe_Jane_1970" / "cohort"
+    ledger = assess(run.settings(tmp_path / "release", cohort=cohort), run.policy, QUIET).evidence.model.ledger
+    assert ledger is not None
+    assert ledger.paired
+    assert ledger.unprotected > 0
+    assert ledger.epsilon is None
+    assert ledger.statement.startswith("no guarantee: ")
+    strict = load_policy("dp-standard")
+    said = {c.id for c in assess(run.settings(tmp_path / "release", cohort=cohort), strict, QUIET).refused}
+    assert {"prior", "guarantee", "ledger", "audit-1-thresholds", "finding:membership"} <= said
 
 
 def test_the_command_line_goes_the_whole_way(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
