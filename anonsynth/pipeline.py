@@ -257,7 +257,8 @@ def _fingerprint(settings: RunSettings, policy: Policy) -> dict[str, Any]:
     """Return what makes two runs on the same scans the same."""
     left_out = {"sources", "patients", "labels", "anatomy", "anatomy_labels", "out", "policy", "device"}
     plain = settings.model_dump(mode="json", exclude=left_out)
-    return plain | {"policy": policy.model_dump(mode="json")}
+    # What a release needs changes nothing that is made before it.
+    return plain | {"policy": policy.model_dump(mode="json", exclude={"release"})}
 
 
 def _hashed(path: Path) -> str:

@@ -19,12 +19,15 @@ from anonsynth.cli.commands import (
     generate,
     ingest,
     inspect,
+    keys,
     ledger,
     plan,
     policy,
+    release,
     run,
     simulate,
     train,
+    verify,
 )
 from anonsynth.errors import AnonsynthError, ExitStatus
 
@@ -45,10 +48,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for module in (doctor, demo, simulate, ingest, inspect, plan, train, generate, edit, audit, run):
+for module in (doctor, demo, simulate, ingest, inspect, plan, train, generate, edit, audit, release, verify, run):
     app.command(name=module.__name__.rpartition(".")[2], epilog=module.EXAMPLE)(module.command)
 app.add_typer(policy.app, name="policy")
 app.add_typer(ledger.app, name="ledger")
+app.add_typer(keys.app, name="keys")
 
 
 @app.callback(invoke_without_command=True)

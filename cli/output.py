@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["emit", "progress", "say", "table"]
+__all__ = ["alarm", "emit", "progress", "say", "table"]
 
 
 def say(text: str) -> None:
@@ -16,6 +16,13 @@ def say(text: str) -> None:
     from rich.console import Console
 
     Console(stderr=True, highlight=False, soft_wrap=True).print(text, markup=False)
+
+
+def alarm(text: str) -> None:
+    """Say something that nobody may miss (stderr, in red where the terminal has colours)."""
+    from rich.console import Console
+
+    Console(stderr=True, highlight=False, soft_wrap=True).print(text, markup=False, style="bold red")
 
 
 def emit(value: Mapping[str, Any]) -> None:

@@ -12,7 +12,25 @@ if TYPE_CHECKING:
     from anonsynth.anatomy.public_maps import PublicMaps
     from anonsynth.synthesis.settings import GuaranteeSettings
 
-__all__ = ["edit_plan", "floats3", "guarantee", "ints", "ints3", "public_maps"]
+__all__ = ["approvals", "edit_plan", "floats3", "guarantee", "ints", "ints3", "public_maps"]
+
+
+def approvals(given: list[str]) -> dict[str, str]:
+    """Read `ROLE=NAME` of every `--approve`.
+
+    Raises:
+        UsageError: If one has no role or no name, or a role comes twice.
+    """
+    named: dict[str, str] = {}
+    for text in given:
+        role, _, name = (part.strip() for part in text.partition("="))
+        if not role or not name or role in named:
+            msg = (
+                "--approve needs a role and a name, each role once, such as --approve 'data protection officer=J. Doe'"
+            )
+            raise UsageError(msg)
+        named[role] = name
+    return named
 
 
 def floats3(option: str, text: str | None) -> tuple[float, float, float] | None:

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from anonsynth.policies.model import Policy
 
-__all__ = ["Line", "explain", "policy_schema"]
+__all__ = ["Line", "differences", "explain", "policy_schema"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,19 @@ def explain(policy: Policy) -> tuple[Line, ...]:
         'synthesis.priors'
     """
     return tuple(_lines(policy, ""))
+
+
+def differences(one: Policy, other: Policy) -> tuple[tuple[Line, Line], ...]:
+    """Return the rules in which two policies differ, each as it stands in either.
+
+    Example:
+        >>> mine = Policy(id="mine", title="Mine", description="For me.")
+        >>> yours = mine.model_copy(update={"audit": mine.audit.model_copy(update={"q": 0.1})})
+        >>> [(a.key, a.value, b.value) for a, b in differences(mine, yours)]
+        [('audit.q', '0.05', '0.1')]
+    """
+    pairs = zip(explain(one), explain(other), strict=True)
+    return tuple((a, b) for a, b in pairs if a.value != b.value)
 
 
 def policy_schema() -> dict[str, Any]:

@@ -12,17 +12,20 @@ import difflib
 from enum import StrEnum
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from anonsynth.errors import UsageError
 
 __all__ = [
+    "FINDINGS",
     "AuditRules",
     "CohortRules",
     "Duplicates",
     "Policy",
+    "ReleaseRules",
     "SynthesisRules",
     "load_policy",
     "read_policy_text",
@@ -186,8 +189,102 @@ class AuditRules(_Rules):
     )
 
 
+FINDINGS = (
+    "copies",
+    "copies-image",
+    "copies-label",
+    "unseen-copies",
+    "power",
+    "false-alarms",
+    "holdout",
+    "split",
+    "coverage",
+    "data-copying",
+    "authenticity",
+    "variety",
+    "membership",
+    "membership-few",
+    "reconstruction",
+    "reconstruction-few",
+    "linkage",
+    "inference",
+    "singling-out",
+)
+"""Every finding that an audit may hold; a test compares them with what the audits explain."""
+DESCRIBED = ("authenticity", "variety")
+"""They describe and are never a verdict, so that a policy does not need them."""
+NEEDS_MODEL = ("reconstruction", "reconstruction-few")
+"""They are there only where the weights were attacked too."""
+
+
+class ReleaseRules(_Rules):
+    """What has to be shown before a release, and how much of it is told outside."""
+
+    findings: tuple[str, ...] = Field(
+        default=tuple(name for name in FINDINGS if name not in (*DESCRIBED, *NEEDS_MODEL)),
+        min_length=1,
+        description="The findings of the audit that have to be there, made on exactly the files to be released, and "
+        "to pass; `inconclusive` is no pass. `reconstruction` asks for an audit with --model.",
+        json_schema_extra={
+            "rests_on": "Singling out, linkability and inference are asked apart (WP216, Opinion 05/2014); a portfolio "
+            "of evidence, not one score (UK ICO PETs guidance 2023); models too (EDPB Opinion 28/2024)."
+        },
+    )
+    count_step: int = Field(
+        default=1,
+        ge=1,
+        le=1000,
+        description="Numbers of patients are told outside in whole multiples of this, rounded down, and whatever would "
+        "tell them more exactly is left out or computed anew from the rounded ones, so that rounding is never in the "
+        "cohort's favour; 1 tells them as they are.",
+        json_schema_extra={
+            "rests_on": "A choice. Small cells are not published: 11 is the cell size behind the threshold of 0.09 of "
+            "EMA policy 0070 and Health Canada's PRCI. Rounding is no mechanism in the sense of NIST SP 800-226."
+        },
+    )
+    approvals: tuple[str, ...] = Field(
+        default=(),
+        description="Who has to approve, by role; each is named at release with --approve 'ROLE=NAME' and is printed.",
+        json_schema_extra={
+            "rests_on": "A choice of the site; disclosure review boards: NIST SP 800-188; expert's name and method: "
+            "HIPAA 45 CFR 164.514(b)(1)."
+        },
+    )
+    licence: str = Field(
+        default="as agreed with the recipient",
+        min_length=1,
+        description="Under which terms the release may be used; printed in it.",
+        json_schema_extra={"rests_on": "A choice of the site; terms belong to a datasheet (Gebru et al. 2021, §3.6)."},
+    )
+    intended_use: str = Field(
+        default="writing and testing methods; no diagnosis, no statement about any person",
+        min_length=1,
+        description="What the release is for; printed in it.",
+        json_schema_extra={
+            "rests_on": "A choice of the site; intended use belongs to a datasheet (Gebru et al. 2021, "
+            "arXiv:1803.09010)."
+        },
+    )
+
+    @field_validator("findings")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name not in FINDINGS:
+                near = difflib.get_close_matches(name, FINDINGS, 1)
+                hint = f"did you mean '{near[0]}'?" if near else f"known are: {', '.join(FINDINGS)}"
+                msg = f"there is no finding '{name}'; {hint}"
+                raise ValueError(msg)
+        return names
+
+
 class Policy(_Rules):
     """What may be kept, what may be spent, what must be shown before release. It claims no legal compliance."""
+
+    extends: str | None = Field(
+        default=None,
+        description="A shipped policy, or a file beside this one, whose rules hold wherever this one says nothing.",
+    )
 
     id: str = Field(
         pattern=r"^[a-z0-9][a-z0-9-]*$", description="Its name: small letters, digits and hyphens; printed everywhere."
@@ -198,6 +295,9 @@ class Policy(_Rules):
     cohort: CohortRules = Field(default=CohortRules(), description="What ingest does where it has to choose.")
     synthesis: SynthesisRules = Field(default=SynthesisRules(), description="What may be used and spent.")
     audit: AuditRules = Field(default=AuditRules(), description="What the audit has to show.")
+    release: ReleaseRules = Field(
+        default=ReleaseRules(), description="What a release needs, and what it tells outside."
+    )
 
 
 def shipped_policies() -> tuple[str, ...]:
@@ -236,6 +336,17 @@ def load_policy(name_or_path: str) -> Policy:
         >>> load_policy("internal").title
         'Stays in the building'
     """
+    try:
+        return Policy.model_validate(_resolved(name_or_path, ()))
+    except ValidationError as error:
+        raise UsageError(_sentence(error)) from None
+
+
+def _resolved(name_or_path: str, below: tuple[str, ...]) -> dict[str, Any]:
+    """Return a policy's keys with those that it inherits; `below` are the policies that led here."""
+    if name_or_path in below:
+        msg = f"the policy '{name_or_path}' extends itself; take one `extends` out"
+        raise UsageError(msg)
     text = read_policy_text(name_or_path)
     try:
         value = yaml.safe_load(text)
@@ -245,10 +356,19 @@ def load_policy(name_or_path: str) -> Policy:
     if not isinstance(value, dict):
         msg = "the policy holds no keys; start from `anonsynth policy show internal`"
         raise UsageError(msg)
-    try:
-        return Policy.model_validate(value)
-    except ValidationError as error:
-        raise UsageError(_sentence(error)) from None
+    base = value.get("extends")
+    if not isinstance(base, str):
+        return value
+    if base not in shipped_policies() and Path(name_or_path).is_file():
+        base = str(Path(name_or_path).parent / base)
+    inherited = _resolved(base, (*below, name_or_path))
+    rules = {key: rule for key, rule in inherited.items() if isinstance(rule, dict)}
+    return value | {key: _merged(rule, value.get(key, {})) for key, rule in rules.items()}
+
+
+def _merged(base: dict[str, Any], own: object) -> object:
+    """Return `own` over `base`, rule by rule; a list is replaced, not lengthened."""
+    return {**base, **own} if isinstance(own, dict) else own
 
 
 def _sentence(error: ValidationError) -> str:

@@ -42,7 +42,7 @@ def test_every_rule_is_explained_with_what_it_rests_on(name: str) -> None:
     lines = {line.key: line for line in explain(policy)}
     rules = {
         f"{part}.{rule}"
-        for part in ("cohort", "synthesis", "audit")
+        for part in ("cohort", "synthesis", "audit", "release")
         for rule in type(getattr(policy, part)).model_fields
     }
     assert set(lines) == rules
@@ -87,7 +87,9 @@ def test_a_wrong_policy_is_told_in_one_sentence(tmp_path: Path, text: str, sente
 def test_an_unknown_name_suggests_the_nearest() -> None:
     with pytest.raises(UsageError, match="did you mean 'internal'"):
         load_policy("intrnal")
-    with pytest.raises(UsageError, match="shipped are: internal, research-exchange"):
+    with pytest.raises(
+        UsageError, match="shipped are: dp-standard, dp-strict, gdpr-anonymous, hipaa-expert-determination, internal,"
+    ):
         load_policy("zzz")
 
 

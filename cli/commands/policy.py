@@ -1,4 +1,4 @@
-"""`anonsynth policy`: list, show, check and explain what a policy asks for."""
+"""`anonsynth policy`: list, show, check, compare and explain what a policy asks for."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from anonsynth.cli.output import emit, say, table
 
 EXAMPLE = "Example: anonsynth policy explain research-exchange"
 app = typer.Typer(
-    help="What may be kept, what may be spent, what must be shown: list, show, check, explain.",
+    help="What may be kept, what may be spent, what must be shown: list, show, check, diff, explain.",
     epilog=EXAMPLE,
     no_args_is_help=True,
 )
@@ -48,6 +48,25 @@ def check(policy: str = NAMED, json: bool = JSON) -> None:
         emit({"schema": "anonsynth/policy-check/1", "valid": True, "policy": loaded.model_dump(mode="json")})
         return
     say(f"The policy '{loaded.id}' is valid. What it asks for: anonsynth policy explain {policy}")
+
+
+@app.command(epilog="Example: anonsynth policy diff internal research-exchange")
+def diff(
+    policy: str = NAMED,
+    other: str = typer.Argument(..., metavar="OTHER", help="The policy to compare it with."),
+    json: bool = JSON,
+) -> None:
+    """Say in which rules two policies differ."""
+    from anonsynth.policies.explain import differences
+    from anonsynth.policies.model import load_policy
+
+    one, two = load_policy(policy), load_policy(other)
+    pairs = differences(one, two)
+    if json:
+        rules = [{"key": a.key, "values": [a.value, b.value], "meaning": a.meaning} for a, b in pairs]
+        emit({"schema": "anonsynth/policy-diff/1", "policies": [one.id, two.id], "rules": rules})
+        return
+    table("Rules that differ", ("rule", one.id, two.id), [(a.key, a.value, b.value) for a, b in pairs])
 
 
 @app.command(epilog=EXAMPLE)
