@@ -13,6 +13,7 @@ import typer
 
 from anonsynth.cli.commands import (
     audit,
+    deidentify,
     demo,
     doctor,
     edit,
@@ -45,7 +46,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for module in (doctor, demo, simulate, ingest, inspect, plan, train, generate, edit, audit, run):
+for module in (doctor, demo, simulate, ingest, inspect, plan, train, generate, edit, audit, run, deidentify):
     app.command(name=module.__name__.rpartition(".")[2], epilog=module.EXAMPLE)(module.command)
 app.add_typer(policy.app, name="policy")
 app.add_typer(ledger.app, name="ledger")
