@@ -17,7 +17,7 @@ import pydicom
 from pydicom._dicom_dict import DicomDictionary
 from pydicom.dataset import Dataset
 from pydicom.sr._snomed_dict import mapping
-from pydicom.uid import UID_dictionary
+from pydicom._uid_dict import UID_dictionary
 
 from anonsynth.cohort.dicom.quiet import BROKEN, quiet_pydicom
 from anonsynth.deid.codes import meanings
@@ -53,7 +53,7 @@ class Secrets:
 
     Attributes:
         values: Kind and values: name, id, text, date, time, uid, file name, bytes.
-        too_short: Values that could not be told from chance and are not looked for.
+        too_short: Values that are too short, or too common as words, to be told from chance; they are not looked for.
     """
 
     values: dict[str, set[str]] = field(default_factory=dict)
@@ -81,8 +81,7 @@ class Secrets:
         meta = getattr(dataset, "file_meta", None)
         if meta is not None:
             self._dataset(meta)
-        if getattr(dataset, "preamble", None):
-            self._runs(dataset.preamble)
+        self._runs(dataset.preamble or b"")
         implicit, little = dataset.original_encoding
         raw = dict(dataset._dict)
         try:
@@ -142,10 +141,7 @@ class Secrets:
 
     def _name(self, text: str) -> None:
         for part in _WORDS.findall(text.replace("_", " ")):
-            if part.lower() not in vocabulary():
-                self._add("name", part, _SHORTEST_NAME)
-            else:
-                self.too_short += 1
+            self._add("name", part, _SHORTEST_NAME)
         self._add("name", text, 6)
 
     def _runs(self, raw: bytes) -> None:
@@ -165,7 +161,8 @@ class Secrets:
             self._add(kind, text, 8)
 
     def _add(self, kind: str, text: str, shortest: int) -> None:
-        if len(text) < shortest or (kind not in {"id", "date"} and text.isdigit() and len(text) < _SHORTEST_DIGITS):
+        common = text.lower() in _public()
+        if common or len(text) < shortest or (kind not in {"id", "date"} and text.isdigit() and len(text) < _SHORTEST_DIGITS):
             self.too_short += 1
             return
         self.values.setdefault(kind, set()).add(text)

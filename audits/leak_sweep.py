@@ -38,6 +38,8 @@ _SHORTEST_IN_PIXELS = 7
 _BOUNDED = 10
 _UNPACKED = 1 << 28
 _DEEPEST = 4
+_STROKES = str.maketrans({"ø": "o", "đ": "d", "ł": "l", "ß": "ss", "æ": "ae", "œ": "oe"})
+_TWO_LETTERS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue", "ß": "ss", "å": "aa"})
 _WORD = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789")
 _DIGITS = frozenset(b"0123456789")
 
@@ -134,8 +136,11 @@ def _variants(kind: str, value: str) -> Iterable[str]:
     if kind == "name" and "^" in value:
         parts = [part for part in value.split("=")[0].split("^") if part]
         found += [glue.join(order) for order in (parts, parts[::-1]) for glue in (" ", ", ", "_", "-")]
-    plain = "".join(mark for mark in unicodedata.normalize("NFKD", value) if not unicodedata.combining(mark))
-    return dict.fromkeys([*found, plain])
+    if not value.isascii():
+        found += [value.lower(), value.upper(), value.translate(_TWO_LETTERS)]
+        low = value.lower().translate(_STROKES)
+        found.append("".join(mark for mark in unicodedata.normalize("NFKD", low) if not unicodedata.combining(mark)))
+    return dict.fromkeys(found)
 
 
 def _encoded(text: str) -> Iterator[tuple[str, bytes]]:
@@ -143,9 +148,8 @@ def _encoded(text: str) -> Iterator[tuple[str, bytes]]:
     if not text.isascii():
         yield "Latin-1", text.encode("latin-1", "ignore")
         yield "JSON", json.dumps(text)[1:-1].encode("ascii")
-    low = text.lower()
-    yield "UTF-16", low.encode("utf-16-le", "ignore")
-    yield "UTF-16", low.encode("utf-16-be", "ignore")
+    yield "UTF-16", text.encode("utf-16-le", "ignore")
+    yield "UTF-16", text.encode("utf-16-be", "ignore")
     raw = text.encode("utf-8", "surrogateescape")
     for lead in range(3):
         core = base64.b64encode(b"\0" * lead + raw)[(4 if lead else 0) : (len(raw) + lead) // 3 * 4]
@@ -166,6 +170,8 @@ def _counts(form: _Form, low: bytes, at: int, pixels: tuple[int, int] | None) ->
         return not (before and (before[0] in _WORD or before == b".")) and (
             clock or not (after and after[0] in _DIGITS)
         )
+    if form.text.isdigit() and (low[at - 2 : at].endswith(b".") and low[at - 2 : at - 1].isdigit()):
+        return False  # the decimals of a number, or a part of a UID
     return not (before and before[0] in _WORD) and not (after and after[0] in _WORD)
 
 

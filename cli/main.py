@@ -24,6 +24,7 @@ from anonsynth.cli.commands import (
     plan,
     policy,
     run,
+    selftest,
     simulate,
     train,
 )
@@ -50,6 +51,7 @@ for module in (doctor, demo, simulate, ingest, inspect, plan, train, generate, e
     app.command(name=module.__name__.rpartition(".")[2], epilog=module.EXAMPLE)(module.command)
 app.add_typer(policy.app, name="policy")
 app.add_typer(ledger.app, name="ledger")
+app.add_typer(selftest.app, name="selftest")
 
 
 @app.callback(invoke_without_command=True)

@@ -6,6 +6,7 @@ CodeMeaning is free text, and every measured tool passes it on.
 from __future__ import annotations
 
 from functools import cache
+from typing import cast
 
 from pydicom.dataset import Dataset
 from pydicom.sr._concepts_dict import concepts
@@ -13,6 +14,8 @@ from pydicom.sr._snomed_dict import mapping
 
 __all__ = ["coded", "known_code", "meanings"]
 
+Tables = dict[str, dict[str, dict[str, tuple[str, list[int]]]]]
+"""Scheme, keyword, code: meaning and context groups."""
 _LONGEST = 64
 
 
@@ -45,7 +48,7 @@ def meanings() -> dict[tuple[str, str], str]:
     """Return the meaning of every known code by scheme and value, in ASCII."""
     return {
         (scheme, code): meaning.encode("ascii", "ignore").decode("ascii")[:_LONGEST].strip()
-        for scheme, keywords in concepts.items()
+        for scheme, keywords in cast("Tables", concepts).items()
         for codes in keywords.values()
         for code, (meaning, _) in codes.items()
     }

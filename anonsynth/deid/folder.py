@@ -114,12 +114,11 @@ def _one(
     made = deidentify_bytes(path.read_bytes(), policy, keyed)
     vault.patients.setdefault(made.pseudonym, made.identity)
     target = out / made.path
-    if target.exists() and target.read_bytes() != made.data:
-        if made.path in journal.paths:
+    if made.path in journal.paths and target.exists():
+        if target.read_bytes() != made.data:
             raise InputError(
                 "another file has the same SOP instance UID and other contents", remedy="keep one of the two"
             )
-    elif made.path in journal.paths:
         result.duplicates += 1
         return
     _write(target, made)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from io import BytesIO
 
 import pydicom
+from pydicom._uid_dict import UID_dictionary
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset, write_file_meta_info
@@ -14,7 +15,6 @@ from pydicom.uid import (
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
-    UID_dictionary,
 )
 
 from anonsynth._version import __version__
@@ -24,6 +24,7 @@ from anonsynth.deid.keyed import Keyed
 from anonsynth.deid.moments import Moments, seconds_of
 from anonsynth.deid.pixels import PixelBytes, find_pixels
 from anonsynth.deid.refuse import letter_of
+from anonsynth.deid.values import swept_number
 from anonsynth.deid.statement import profile_statement
 from anonsynth.errors import InputError
 from anonsynth.policies.deidentification import Dates
@@ -121,7 +122,7 @@ def _context(source: FileDataset, policy: Policy, keyed: Keyed, letter: str, per
     days = keyed.days(person) if options.dates is Dates.SHIFT else 0
     start = seconds_of(_raw(source, "StudyTime"))
     names = {part.lower() for name in _NAMES for part in _words(_raw(source, name))}
-    numbers = {bytes(filter(lambda byte: 48 <= byte <= 57, _raw(source, name))) for name in _NUMBERS}
+    numbers = {swept_number(_raw(source, name)) for name in _NUMBERS}
     return FileContext(
         letter=letter,
         options=options,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pydicom.dataset import Dataset
-from pydicom.uid import UID_dictionary
+from pydicom._uid_dict import UID_dictionary
 
 from anonsynth.cohort.dicom.values import text, whole, words
 from anonsynth.deid.rules import CLASSES

@@ -16,7 +16,7 @@ from pydicom.datadict import dictionary_VM, dictionary_VR, tag_for_keyword
 
 from anonsynth.errors import InternalError
 
-__all__ = ["CLASSES", "Rule", "RuleDescription", "describe", "profile_row", "rules_for", "table"]
+__all__ = ["CLASSES", "Rule", "RuleDescription", "describe", "profile_row", "profile_tags", "rules_for", "table"]
 
 CLASSES = {
     "1.2.840.10008.5.1.4.1.1.4": "m",
@@ -146,3 +146,8 @@ def _rule(row: dict[str, str]) -> Rule:
         vrs=tuple(dictionary_VR(tag).split(" or ")),
         most=int(last) if last.isdigit() else 4096,
     )
+
+
+def profile_tags() -> tuple[int, ...]:
+    """Return the tags of Table E.1-1, without its repeating groups."""
+    return tuple(_profile())

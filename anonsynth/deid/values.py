@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import cache
 
 from pydicom.datadict import dictionary_has_tag
-from pydicom.uid import UID_dictionary
+from pydicom._uid_dict import UID_dictionary
 
 from anonsynth.deid.rules import Rule
 from anonsynth.deid.words import clean, vocabulary
@@ -37,7 +37,7 @@ def parts(raw: bytes) -> list[bytes]:
 
 def swept_number(part: bytes) -> bytes:
     """Return the digits of a number as text, to be compared with identifiers."""
-    return bytes(filter(lambda byte: 48 <= byte <= 57, part))
+    return bytes(byte for byte in part if 48 <= byte <= 57)
 
 
 def _number(rule: Rule, vr: str, raw: bytes, little: bool) -> bytes | None:

@@ -11,7 +11,7 @@ from importlib.resources import files
 
 __all__ = ["clean", "vocabulary"]
 
-_TOKENS = re.compile(r"[A-Za-z0-9*]+")
+_TOKENS = re.compile(r"[A-Za-z0-9*\u0080-\uffff]+")  # a letter with an accent is part of a word
 _PATTERNS = re.compile(
     r"(?:[tf]e?[123]d(?:1|_|)|\d{1,2}(?:mm|ch|d|t|iso|echo|dir|dirs|x|nex|nsa)|b(?:[1-9]?0|\d{1,2}[05]0)|[a-z]{2,6}[123]d1?"
     r"|(?:xa|ve|vb|vd|dv|va|vc|e|d|r|b|a|n)\d{1,2}[a-z]?|\d)"
@@ -35,7 +35,7 @@ def clean(text: str, names: frozenset[str] = frozenset()) -> str:
     kept = []
     for token in _TOKENS.findall(text.replace("_", " ")):
         low = token.lower()
-        if low not in names and (low in known or _technical(low, known) or _compound(token, known - names)):
+        if token.isascii() and low not in names and (low in known or _technical(low, known) or _compound(token, known - names)):
             kept.append(token)
     return " ".join(kept)[:_LONGEST].rstrip()
 
