@@ -126,7 +126,7 @@ def deidentify(settings: DeidentifySettings, policy: Policy, progress: Progress 
     hits = (*swept.hits, *sweep.file(json.dumps(document, ensure_ascii=False).encode("utf-8"), REPORT))
     if hits:
         write_json(private / "hits.json", [asdict(hit) for hit in hits])
-        msg = f"{len(hits)} values that were to be removed are still in the output; it must not leave, see hits.json in the private folder"
+        msg = f"{len(hits)} values that were to be removed are still in the output, which must not leave; see hits.json"
         raise VerdictError(msg)
     write_json(out / REPORT, document)
     finish_folder(out)
@@ -161,7 +161,7 @@ def _check_resumable(out: Path, private: Path, inputs: dict[str, str]) -> None:
 
 
 def _vault(private: Path, secret: bytes | None) -> Vault:
-    """Return the vault; without a secret the key lies in the private folder until the run is over, then nobody has it."""
+    """Return the vault; without a secret the key lies in the private folder until the run is over."""
     if secret is not None:
         return open_vault(private / _VAULT, secret)
     path = private / _KEY

@@ -1,7 +1,9 @@
-"""What a source knows about people: every name, identifier, date, UID and free text of its headers and of its file names.
+"""What a source knows about people: names, identifiers, dates, UIDs and free text of its headers and file names.
 
-These values are the secrets that `leak_sweep` looks for. Words that are public (names of attributes, terms of the standard,
-the list of words that descriptions may keep) are no secrets; what is too short to be told from chance is counted, not used.
+These values are the secrets that `leak_sweep` looks for. Words that are public (names of attributes, terms of the
+standard,
+the list of words that descriptions may keep) are no secrets; what is too short to be told from chance is counted,
+not used.
 """
 
 from __future__ import annotations
@@ -15,9 +17,9 @@ from pathlib import Path
 
 import pydicom
 from pydicom._dicom_dict import DicomDictionary
+from pydicom._uid_dict import UID_dictionary
 from pydicom.dataset import Dataset
 from pydicom.sr._snomed_dict import mapping
-from pydicom._uid_dict import UID_dictionary
 
 from anonsynth.cohort.dicom.quiet import BROKEN, quiet_pydicom
 from anonsynth.deid.codes import meanings
@@ -112,24 +114,25 @@ class Secrets:
             self._runs(raw[:_LONGEST_BULK])
             return
         text = _decoded(raw).strip(" \0")
-        if not text:
-            return
         if tag in _IDS:
             self._add("id", text, _SHORTEST_WORD)
         elif vr == "UI":
-            for uid in text.split("\\"):
-                if uid not in UID_dictionary:
-                    self._add("uid", uid, 8)
+            for uid in set(text.split("\\")) - UID_dictionary.keys():
+                self._add("uid", uid, 8)
         elif vr in {"DA", "DT"}:
             self._dates(text)
         elif vr == "TM":
-            if len(text.rstrip("0")) > 9 and "." in text:
-                self._add("time", text, 9)
+            self._time(text)
         elif vr == "PN":
             self._name(text)
         elif vr in _TEXT and not (vr in {"DS", "IS", "AS"} and _NUMBER.fullmatch(text)):
             for part in text.split("\\"):
                 self._words_of("text", part)
+
+    def _time(self, text: str) -> None:
+        """Add a time with fractions of a second; without them every second of a day is somebody's."""
+        if len(text.rstrip("0")) > 9 and "." in text:
+            self._add("time", text, 9)
 
     def _dates(self, text: str) -> None:
         for part in text.split("\\"):
@@ -161,8 +164,9 @@ class Secrets:
             self._add(kind, text, 8)
 
     def _add(self, kind: str, text: str, shortest: int) -> None:
+        short_digits = kind not in {"id", "date"} and text.isdigit() and len(text) < _SHORTEST_DIGITS
         common = text.lower() in _public()
-        if common or len(text) < shortest or (kind not in {"id", "date"} and text.isdigit() and len(text) < _SHORTEST_DIGITS):
+        if common or len(text) < shortest or short_digits:
             self.too_short += 1
             return
         self.values.setdefault(kind, set()).add(text)

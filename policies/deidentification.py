@@ -1,4 +1,4 @@
-"""What a policy says about de-identification: the options of DICOM PS3.15 Annex E, and what becomes of doubtful files."""
+"""What a policy says about de-identification: the options of DICOM PS3.15 Annex E, and doubtful files."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class DeidentificationRules(BaseModel):
 
     dates: Dates = Field(
         default=Dates.SHIFT,
-        description="Dates: `shift` moves each patient's by a secret number of days so that intervals stay and lets every "
-        "study begin at noon, `keep` leaves them, `remove` takes them out.",
+        description="Dates: `shift` moves each patient's by a secret number of days so that intervals stay and "
+        "lets every study begin at noon, `keep` leaves them, `remove` takes them out.",
         json_schema_extra={"rests_on": f"{_TABLE}: Retain Longitudinal Temporal Information, modified or full dates."},
     )
     uids: bool = Field(
@@ -54,20 +54,20 @@ class DeidentificationRules(BaseModel):
     )
     descriptors: bool = Field(
         default=True,
-        description="Whether descriptions of series and studies stay as far as their words are on the public list; "
-        "otherwise they are removed.",
+        description="Whether descriptions of series and studies stay as far as their words are on the public "
+        "list; otherwise they are removed.",
         json_schema_extra={"rests_on": f"{_TABLE}: Clean Descriptors, by a list of what may stay."},
     )
     safe_private: bool = Field(
         default=False,
-        description="Whether the vendors' private numbers that are known to be safe stay: b-values, gradient directions, "
-        "scale slopes, tiles of a mosaic.",
+        description="Whether the vendors' private numbers that are known to be safe stay: b-values, gradient "
+        "directions, scale slopes, tiles of a mosaic.",
         json_schema_extra={"rests_on": f"{_TABLE}: Retain Safe Private; each value is verified to be such a number."},
     )
     secondary_capture: bool = Field(
         default=False,
-        description="Whether secondary captures that say of themselves that no text is burned in may pass; otherwise they are "
-        "quarantined. Their pixels are not looked at.",
+        description="Whether secondary captures that say of themselves that no text is burned in may pass; "
+        "otherwise they are quarantined. Their pixels are not looked at.",
         json_schema_extra={
             "rests_on": "A choice: a flag in the header is no proof, and captures are where names are burned in."
         },

@@ -15,12 +15,12 @@ import pytest
 
 from anonsynth.audits.harvest import Secrets
 from anonsynth.audits.leak_sweep import Sweep
+from anonsynth.deid.keyed import Keyed
 from anonsynth.deid.one_file import deidentify_bytes
 from anonsynth.errors import InputError
-from anonsynth.deid.keyed import Keyed
 from anonsynth.policies.model import load_policy
-from anonsynth.selftest.seeded import write_seeded
 from anonsynth.seeds import stream
+from anonsynth.selftest.seeded import write_seeded
 
 NAMES = [f"{first}^{second}" for first in ("Grotewohl", "Ødegård", "Müßiggang", "Xantippe", "Vrchlický")
          for second in ("Zbigniew", "Fjóla")]  # fmt: skip

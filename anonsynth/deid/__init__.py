@@ -1,1 +1,1 @@
-"""De-identification of DICOM: an allow-list whose every value is looked at, keyed pseudonyms, and an encrypted vault."""
+"""De-identification of DICOM: an allow-list that looks at values, keyed pseudonyms, and an encrypted vault."""

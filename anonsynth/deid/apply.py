@@ -1,6 +1,7 @@
 """A dataset in, a new dataset out that holds only what a rule names and whose value the rule accepts.
 
-Elements are looked at as the bytes of the file. What may stay unchanged is passed on as these bytes, which is exact and quick.
+Elements are looked at as the bytes of the file. What may stay unchanged is passed on as these bytes, which is exact
+and quick.
 """
 
 from __future__ import annotations

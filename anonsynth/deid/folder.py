@@ -10,6 +10,7 @@ import tempfile
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 from anonsynth.cohort.dicom.discovery import list_files
 from anonsynth.cohort.sources import Refusal
@@ -153,7 +154,7 @@ class _Journal:
         self.paths = set(self.done.values())
         self._path = path
 
-    def __enter__(self) -> _Journal:
+    def __enter__(self) -> Self:
         self._stream = self._path.open("a", encoding="utf-8")
         return self
 

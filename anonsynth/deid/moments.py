@@ -6,7 +6,7 @@ day goes: with a log of the scanner it would name the patient.
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import re
 from dataclasses import dataclass
 
@@ -50,9 +50,9 @@ class Moments:
         if self.mode == "remove" or found is None:
             return None
         try:
-            date = datetime.date(int(found[1]), int(found[2]), int(found[3]))
+            date = dt.date(int(found[1]), int(found[2]), int(found[3]))
             if self.mode == "shift":
-                date -= datetime.timedelta(days=self.days)
+                date -= dt.timedelta(days=self.days)
         except (ValueError, OverflowError):
             return None
         return b"%04d%02d%02d" % (date.year, date.month, date.day)

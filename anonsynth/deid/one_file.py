@@ -1,4 +1,4 @@
-"""One file: read, judged, rewritten by the rules. Nothing of the source is in the result but what the rules let through."""
+"""One file: read, judged, rewritten by the rules. Nothing is in the result but what the rules let through."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from anonsynth.deid.keyed import Keyed
 from anonsynth.deid.moments import Moments, seconds_of
 from anonsynth.deid.pixels import PixelBytes, find_pixels
 from anonsynth.deid.refuse import letter_of
-from anonsynth.deid.values import swept_number
 from anonsynth.deid.statement import profile_statement
+from anonsynth.deid.values import swept_number
 from anonsynth.errors import InputError
 from anonsynth.policies.deidentification import Dates
 from anonsynth.policies.model import Policy

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pydicom.dataset import Dataset
 from pydicom._uid_dict import UID_dictionary
+from pydicom.dataset import Dataset
 
 from anonsynth.cohort.dicom.values import text, whole, words
 from anonsynth.deid.rules import CLASSES

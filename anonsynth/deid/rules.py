@@ -1,6 +1,7 @@
 """The allow-list: which attributes may leave, in which kinds of files, as what values, and why. All others are removed.
 
-The table is `data/attributes.tsv`, which an officer can read. `data/e1_1.tsv` is Table E.1-1 of DICOM PS3.15 in short; a
+The table is `data/attributes.tsv`, which an officer can read. `data/e1_1.tsv` is Table E.1-1 of DICOM PS3.15 in
+short; a
 test holds the one against the other, and a rule's description names the table's action and the option that allows more.
 """
 
@@ -40,7 +41,8 @@ class Rule:
         root: Whether it may stand outside sequences only.
         kind: What its values have to be: number, terms, words, uid, date and so on (`values.py`, `apply.py`).
         argument: The kind's argument: a range, a list of terms.
-        otherwise: What becomes of a value that is not so: `drop`, `empty`, `fail` (the file is quarantined) or a constant.
+        otherwise: What becomes of a value that is not so: `drop`, `empty`, `fail` (the file is quarantined) or a
+            constant.
         option: Option of the policy without which the value is treated as wrong; "" if none.
         why: What it is kept for.
         vrs: Value representations that the standard allows.

@@ -17,7 +17,7 @@ _TEMPORAL = {Dates.SHIFT: "MODIFIED", Dates.KEEP: "UNMODIFIED", Dates.REMOVE: "R
 
 
 def profile_codes(rules: DeidentificationRules) -> tuple[tuple[str, str], ...]:
-    """Return the codes of CID 7050 for what was done; options that need somebody to look at pixels are never claimed."""
+    """Return the codes of CID 7050 for what was done; nothing about pixels is claimed."""
     codes = [("113100", "Basic Application Confidentiality Profile")]
     options = (
         (rules.descriptors, "113105", "Clean Descriptors Option"),

@@ -1,6 +1,7 @@
 """Is a value what its attribute is for? A code string or a decimal field can carry a name as well as any text field.
 
-Each check gets the bytes as they stand in the file and returns the bytes that may leave, or None. It never decodes text:
+Each check gets the bytes as they stand in the file and returns the bytes that may leave, or None. It never decodes
+text:
 what leaves is ASCII, so that a character set cannot hide anything.
 """
 
@@ -11,8 +12,8 @@ import struct
 from collections.abc import Callable
 from functools import cache
 
-from pydicom.datadict import dictionary_has_tag
 from pydicom._uid_dict import UID_dictionary
+from pydicom.datadict import dictionary_has_tag
 
 from anonsynth.deid.rules import Rule
 from anonsynth.deid.words import clean, vocabulary

@@ -1,6 +1,7 @@
 """The vault: the key, and which pseudonym is whom. One encrypted file that lies apart from what leaves.
 
-AES-256-GCM under a key that scrypt derives from a passphrase or a key file. Without the vault nobody can trace a pseudonym
+AES-256-GCM under a key that scrypt derives from a passphrase or a key file. Without the vault nobody can trace a
+pseudonym
 back or give a new patient of the same cohort fitting ones; the de-identified files lose nothing else with it.
 """
 
@@ -44,7 +45,7 @@ class Vault:
 
 
 def secret_from(key_file: Path | None) -> bytes | None:
-    """Return the secret that opens the vault: the key file's bytes, or the passphrase of the environment; None if neither.
+    """Return the key file's bytes or the passphrase of the environment, which open the vault; None if neither.
 
     Raises:
         UsageError: If it is too short to protect anything.

@@ -35,7 +35,9 @@ def clean(text: str, names: frozenset[str] = frozenset()) -> str:
     kept = []
     for token in _TOKENS.findall(text.replace("_", " ")):
         low = token.lower()
-        if token.isascii() and low not in names and (low in known or _technical(low, known) or _compound(token, known - names)):
+        if not token.isascii() or low in names:
+            continue
+        if low in known or _technical(low, known) or _compound(token, known - names):
             kept.append(token)
     return " ".join(kept)[:_LONGEST].rstrip()
 

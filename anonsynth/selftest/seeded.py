@@ -1,7 +1,9 @@
 """A cohort whose secrets are known: every one a word that occurs nowhere else, planted where headers hide people.
 
-Every attribute of DICOM PS3.15 Table E.1-1 at the root and inside a sequence, attributes that the table does not list, private
-ones, file meta information, preamble, bytes behind the pixels, overlays, curves, icons, reports, PDF, names of files and folders.
+Every attribute of DICOM PS3.15 Table E.1-1 at the root and inside a sequence, attributes that the table does not
+list, private
+ones, file meta information, preamble, bytes behind the pixels, overlays, curves, icons, reports, PDF, names of files
+and folders.
 """
 
 from __future__ import annotations
@@ -13,13 +15,14 @@ from pathlib import Path
 
 import numpy as np
 from pydicom.config import disable_value_validation
+from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataelem import RawDataElement
-from pydicom.datadict import dictionary_has_tag, dictionary_VM, dictionary_VR
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filewriter import dcmwrite
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import (
+    UID,
     BasicTextSRStorage,
     EncapsulatedPDFStorage,
     EnhancedMRImageStorage,
@@ -69,6 +72,29 @@ TECHNICAL: dict[str, object] = {
 
 _SYLLABLES = [a + b for a in "bdfgklmnprstvz" for b in "aeiou"]
 _TEXT = {"LO", "SH", "ST", "LT", "UT", "UC", "PN", "AE", "CS", "AS", "UR", "DS", "IS"}
+_UNLISTED = [
+    "SequenceName",
+    "ReceiveCoilName",
+    "SoftwareVersions",
+    "WindowCenterWidthExplanation",
+    "ContrastBolusRoute",
+    "ManufacturerModelName",
+    "PositionReferenceIndicator",
+    "ImagedNucleus",
+    "RescaleType",
+    "PVCRejection",
+    "CodeMeaning",
+    "CodeValue",
+    "ScanOptions",
+    "BodyPartExamined",
+    "PatientOrientation",
+    "ResponsiblePersonRole",
+    "Laterality",
+    "TriggerSourceOrType",
+    "SAR",
+    "EchoTime",
+    "NumberOfAverages",
+]
 _SHORT = {"SH": 16, "CS": 16, "AE": 16, "DS": 16, "IS": 12, "AS": 4}
 _FIXED = {0x00080016, 0x00080018, 0x0020000D, 0x0020000E, 0x00100010, 0x00100020, 0x7FE00010, 0x00080005}
 
@@ -117,7 +143,7 @@ class _Writer:
 
     def uid(self) -> str:
         """Return a UID as a vendor makes them."""
-        uid = f"1.3.12.2.1107.5.2.{self.random.integers(1e4, 1e5)}.{self.random.integers(1e14, 1e15)}"
+        uid = f"1.3.12.2.1107.5.2.{self.random.integers(10**4, 10**5)}.{self.random.integers(10**14, 10**15)}"
         self.made.uids.add(uid)
         return uid
 
@@ -131,7 +157,8 @@ class _Writer:
         if vr == "UI":
             return self.uid()
         if vr in {"DA", "DT", "TM"}:
-            date = f"{self.random.integers(1930, 2024)}{self.random.integers(1, 13):02d}{self.random.integers(1, 29):02d}"
+            year, month, day = (self.random.integers(*span) for span in ((1930, 2024), (1, 13), (1, 29)))
+            date = f"{year}{month:02d}{day:02d}"
             return {"DA": date, "DT": f"{date}1017{self.random.integers(10, 60)}", "TM": "101733.250000"}[vr]
         if vr == "SQ":
             item = Dataset()
@@ -228,7 +255,7 @@ def _put(target: Dataset, tag: BaseTag, vr: str, value: object) -> None:
     """Set an element; a number that is none is put there as bytes, since pydicom would refuse it."""
     if vr in {"DS", "IS"} and isinstance(value, str):
         raw = value.encode("ascii").ljust(len(value) + len(value) % 2)
-        target._dict[tag] = RawDataElement(tag, vr, len(raw), raw, 0, False, True)  # noqa: FBT003, SLF001
+        target._dict[tag] = RawDataElement(tag, vr, len(raw), raw, 0, False, True)
     else:
         target.add_new(tag, vr, value)
 
@@ -240,11 +267,8 @@ def _reference(image: Dataset) -> Dataset:
 
 
 def _unlisted(writer: _Writer, image: Dataset) -> Dataset:
-    """Plant secrets in attributes that Table E.1-1 does not list, and in fields that are meant for terms and numbers."""
-    for name in ("SequenceName", "ReceiveCoilName", "SoftwareVersions", "WindowCenterWidthExplanation", "ContrastBolusRoute",
-                 "ManufacturerModelName", "PositionReferenceIndicator", "ImagedNucleus", "RescaleType", "PVCRejection",
-                 "CodeMeaning", "CodeValue", "ScanOptions", "BodyPartExamined", "PatientOrientation", "ResponsiblePersonRole",
-                 "Laterality", "TriggerSourceOrType", "SAR", "EchoTime", "NumberOfAverages"):  # fmt: skip
+    """Plant secrets in attributes that Table E.1-1 does not list, and in fields for terms and numbers."""
+    for name in _UNLISTED:
         tag = Tag(name)
         writer.made.overwritten.setdefault(int(image.InstanceNumber), set()).add(name)
         _put(image, tag, dictionary_VR(tag), writer.value("not in table", dictionary_VR(tag)))
@@ -290,13 +314,9 @@ def _table_sweep(writer: _Writer, common: tuple[tuple[str, str, str], str, str, 
         image.ReferencedImageSequence = Sequence([target])
     for number in profile_tags():
         tag = BaseTag(number)
-        if number in _FIXED or not dictionary_has_tag(tag) or tag.group < 8 or tag.group == 0x5200:
-            continue
-        if nested and number in {0x00081150, 0x00081155}:
+        if number in _FIXED or not dictionary_has_tag(tag) or tag.group < 8 or (nested and number == 0x00081155):
             continue
         vr = dictionary_VR(tag).split(" or ")[0]
-        if dictionary_VM(tag).startswith("0"):
-            continue
         value = writer.value(category, vr)
         if value is not None:
             _put(target, tag, vr, value)
@@ -366,7 +386,7 @@ def _save(writer: _Writer, image: Dataset, place: Path, *, implicit: bool = Fals
     meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = image.SOPClassUID, image.SOPInstanceUID
     meta.SourceApplicationEntityTitle = writer.secret("file meta")
-    meta.PrivateInformationCreatorUID = writer.uid()
+    meta.PrivateInformationCreatorUID = UID(writer.uid())
     meta.PrivateInformation = writer.secret("file meta").encode("ascii")
     image.file_meta = meta
     image.preamble = writer.secret("preamble").encode("ascii").ljust(128, b"\0")

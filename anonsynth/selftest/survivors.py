@@ -107,7 +107,12 @@ def judge(seeded: Seeded, out: Path) -> Outcome:
 
 def _there(word: str, everything: bytes) -> bool:
     low = word.lower()
-    forms = [low.encode(), low.encode("utf-16-le"), low.encode("utf-16-be"), base64.b64encode(word.encode())[:-4].lower()]
+    forms = [
+        low.encode(),
+        low.encode("utf-16-le"),
+        low.encode("utf-16-be"),
+        base64.b64encode(word.encode())[:-4].lower(),
+    ]
     return any(form in everything for form in forms if len(form) > 3)
 
 

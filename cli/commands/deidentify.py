@@ -39,12 +39,11 @@ def command(
         say(f"Quarantined, {count} files: {reason}.")
     if files["quarantined"]:
         say(f"Which ones: {done.private / 'quarantine.tsv'}")
-    say(
-        f"{sum(sweep['searched'].values())} values of the source were looked for in {sweep['files']} files; none was found."
-    )
+    looked = sum(sweep["searched"].values())
+    say(f"{looked} values of the source were looked for in {sweep['files']} files; none was found.")
     if not done.vault:
         say(
-            "No vault was kept, as neither ANONSYNTH_VAULT_PASSPHRASE nor --key-file was given: nobody can trace a pseudonym."
+            "No vault was kept, as no ANONSYNTH_VAULT_PASSPHRASE or --key-file was given: nobody can trace a pseudonym."
         )
     for sentence in NOT_COVERED:
         say(f"Not covered. {sentence}")

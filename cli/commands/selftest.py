@@ -38,8 +38,10 @@ def deidentify(
     else:
         rows = [(kind, count, outcome.survived.get(kind, 0)) for kind, count in sorted(outcome.planted.items())]
         table("Secrets", ("where", "planted", "survived"), rows)
-    say(f"{sum(outcome.planted.values())} secrets planted, {sum(outcome.survived.values())} survived; {outcome.uids} old UIDs.")
-    say(f"{outcome.written} of {outcome.files} files written, {outcome.missing} missing, {outcome.pixels_changed} with other pixels.")
+    planted, survived = sum(outcome.planted.values()), sum(outcome.survived.values())
+    say(f"{planted} secrets planted, {survived} survived; {outcome.uids} old UIDs.")
+    say(f"{outcome.written} of {outcome.files} files written, {outcome.missing} missing.")
+    say(f"Images with other pixels: {outcome.pixels_changed}.")
     say(f"References that resolve: {outcome.references} of {outcome.references_planted}.")
     say(f"Technical attributes kept: {outcome.technical:.1%}.")
     if not outcome.clean:
