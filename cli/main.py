@@ -13,6 +13,7 @@ import typer
 
 from anonsynth.cli.commands import (
     audit,
+    deidentify,
     demo,
     doctor,
     edit,
@@ -25,6 +26,7 @@ from anonsynth.cli.commands import (
     policy,
     release,
     run,
+    selftest,
     simulate,
     train,
     verify,
@@ -48,11 +50,27 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for module in (doctor, demo, simulate, ingest, inspect, plan, train, generate, edit, audit, release, verify, run):
+for module in (
+    doctor,
+    demo,
+    simulate,
+    ingest,
+    inspect,
+    plan,
+    train,
+    generate,
+    edit,
+    audit,
+    release,
+    verify,
+    run,
+    deidentify,
+):
     app.command(name=module.__name__.rpartition(".")[2], epilog=module.EXAMPLE)(module.command)
 app.add_typer(policy.app, name="policy")
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(keys.app, name="keys")
+app.add_typer(selftest.app, name="selftest")
 
 
 @app.callback(invoke_without_command=True)

@@ -38,7 +38,7 @@ def explain(policy: Policy) -> tuple[Line, ...]:
 
     Example:
         >>> explain(Policy(id="mine", title="Mine", description="For me.")) [2].key
-        'synthesis.priors'
+        'deidentification.dates'
     """
     return tuple(_lines(policy, ""))
 

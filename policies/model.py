@@ -18,6 +18,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from anonsynth.errors import UsageError
+from anonsynth.policies.deidentification import DeidentificationRules
 
 __all__ = [
     "FINDINGS",
@@ -293,6 +294,9 @@ class Policy(_Rules):
     title: str = Field(min_length=1, description="One line for tables and reports.")
     description: str = Field(min_length=1, description="Who it is for, and what it does not promise.")
     cohort: CohortRules = Field(default=CohortRules(), description="What ingest does where it has to choose.")
+    deidentification: DeidentificationRules = Field(
+        default=DeidentificationRules(), description="What of a DICOM header may leave."
+    )
     synthesis: SynthesisRules = Field(default=SynthesisRules(), description="What may be used and spent.")
     audit: AuditRules = Field(default=AuditRules(), description="What the audit has to show.")
     release: ReleaseRules = Field(

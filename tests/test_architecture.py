@@ -31,13 +31,16 @@ LEVELS = {
     "anonsynth.policies": 1,
     "anonsynth.cohort": 2,
     "anonsynth.anatomy": 3,
+    "anonsynth.deid": 3,
     "anonsynth.privacy": 4,
     "anonsynth.synthesis": 5,
     "anonsynth.audits": 6,
     "anonsynth.release": 6,
     "anonsynth.doctor": 7,
     "anonsynth.pipeline": 7,
-    "anonsynth.cli": 8,
+    "anonsynth.deidentify": 7,
+    "anonsynth.selftest": 8,
+    "anonsynth.cli": 9,
 }
 """A module imports from its own room and from lower levels only."""
 

@@ -42,7 +42,7 @@ def test_every_rule_is_explained_with_what_it_rests_on(name: str) -> None:
     lines = {line.key: line for line in explain(policy)}
     rules = {
         f"{part}.{rule}"
-        for part in ("cohort", "synthesis", "audit", "release")
+        for part in ("cohort", "deidentification", "synthesis", "audit", "release")
         for rule in type(getattr(policy, part)).model_fields
     }
     assert set(lines) == rules
