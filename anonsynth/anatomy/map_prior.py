@@ -20,7 +20,7 @@ from anonsynth.anatomy.diffeomorphism import grid_points, random_affine, random_
 from anonsynth.anatomy.fields import multiscale_field
 from anonsynth.anatomy.freesurfer import TISSUES, brightness
 from anonsynth.anatomy.map_templates import MARGIN_MM, MapTemplates
-from anonsynth.anatomy.priors import DrawnLabel, Guarantee
+from anonsynth.anatomy.priors import DrawnLabel, Guarantee, PlacedLabel
 from anonsynth.anatomy.templates import sample
 from anonsynth.anatomy.voxels import pooled, refined
 from anonsynth.cohort.geometry import FloatVolume, Grid, LabelVolume
@@ -62,6 +62,10 @@ class MapPrior:
 
     def draw(self, rng: np.random.Generator) -> DrawnLabel:
         """Draw a class map (X, Y, Z); the same generator state gives the same map."""
+        return self.draw_placed(rng).drawn
+
+    def draw_placed(self, rng: np.random.Generator) -> PlacedLabel:
+        """Draw the same class map, with where each voxel lies in the template."""
         number = int(rng.integers(len(self.templates.codes)))
         lattice = _lattice(self.grid)
         warp = random_warp(rng, lattice, strength=float(rng.uniform(*self.warp)))
@@ -82,7 +86,7 @@ class MapPrior:
             "warp_weakened": float(warp.weakened),
             "size": round(float(np.linalg.det(affine.matrix)) ** (-1 / 3), 4),
         }
-        return DrawnLabel(classes, (0, 0, 0), self.grid.shape, recipe)
+        return PlacedLabel(DrawnLabel(classes, (0, 0, 0), self.grid.shape, recipe), fine, points)
 
     def _classes(
         self, codes: LabelVolume, shares: FloatVolume, kinds: LabelVolume, rng: np.random.Generator
