@@ -75,6 +75,7 @@ def main() -> None:
     parser.add_argument("--index", type=int, default=1, help="which drawn brain")
     parser.add_argument("--donor", type=int, default=2, help="whose tumour is transplanted")
     parser.add_argument("--simulated", action="store_true", help="say that MODEL was trained on simulated patients")
+    parser.add_argument("--pictures", default="sizes,places,edits")
     arguments = parser.parse_args()
     info = open_model(arguments.model)
     check_weights(arguments.model, info)
@@ -82,7 +83,6 @@ def main() -> None:
         msg = "this model read scans without a guarantee; say --simulated if they were simulated ones"
         raise SystemExit(msg)
     generator = load_generator(info, arguments.model, torch.device("cpu"))
-    studio = Studio(info, generator, stream_seed(arguments.seed, "style", arguments.index, 1))
     prior = open_prior(info.source, info.grid.grid, arguments.model)
     entries = info.source.vocabulary.labels
 
@@ -90,22 +90,24 @@ def main() -> None:
         classes = prior.draw(stream(arguments.seed, "label map", index)).label
         return Scene(info.source.vocabulary.label_map(classes), info.grid.grid.spacing, entries)
 
+    studio = Studio(info, generator, stream_seed(arguments.seed, "style", arguments.index, 1))
     brain, donor = drawn(arguments.index), drawn(arguments.donor)
     small = scale_tumour(brain, 0.5).scene
+    aside = move_tumour(small, PLACES[0]).scene
     rows: dict[str, list[tuple[str, Callable[[], Scene]]]] = {
         "sizes": [(f"{factor:g} times", lambda factor=factor: scale_tumour(brain, factor).scene) for factor in SIZES],
         "places": [("half, as drawn", lambda: small)]
         + [(place, lambda place=place: move_tumour(small, place).scene) for place in PLACES],
         "edits": [
-            ("as drawn", lambda: brain),
-            ("mirrored", lambda: mirror_tumour(brain).scene),
+            (PLACES[0], lambda: aside),
+            ("mirrored", lambda: mirror_tumour(aside).scene),
             ("removed", lambda: remove_tumour(brain).scene),
             ("another's", lambda: transplant(remove_tumour(brain).scene, donor).scene),
         ],
     }
     arguments.out.mkdir(parents=True, exist_ok=True)
-    for name, steps in rows.items():
-        draw(arguments.out / f"gallery-{name}.png", list(written(studio, steps)), brain, info)
+    for name in arguments.pictures.split(","):
+        draw(arguments.out / f"gallery-{name}.png", list(written(studio, rows[name])), brain, info)
 
 
 def written(studio: Studio, steps: Sequence[tuple[str, Callable[[], Scene]]]) -> Sequence[Written]:
