@@ -93,13 +93,13 @@ def main() -> None:
     studio = Studio(info, generator, stream_seed(arguments.seed, "style", arguments.index, 1))
     brain, donor = drawn(arguments.index), drawn(arguments.donor)
     small = scale_tumour(brain, 0.5).scene
-    aside = move_tumour(small, PLACES[0]).scene
+    place, aside = mirrorable(small)
     rows: dict[str, list[tuple[str, Callable[[], Scene]]]] = {
         "sizes": [(f"{factor:g} times", lambda factor=factor: scale_tumour(brain, factor).scene) for factor in SIZES],
         "places": [("half, as drawn", lambda: small)]
         + [(place, lambda place=place: move_tumour(small, place).scene) for place in PLACES],
         "edits": [
-            (PLACES[0], lambda: aside),
+            (place, lambda: aside),
             ("mirrored", lambda: mirror_tumour(aside).scene),
             ("removed", lambda: remove_tumour(brain).scene),
             ("another's", lambda: transplant(remove_tumour(brain).scene, donor).scene),
@@ -108,6 +108,19 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     for name in arguments.pictures.split(","):
         draw(arguments.out / f"gallery-{name}.png", list(written(studio, rows[name])), brain, info)
+
+
+def mirrorable(scene: Scene) -> tuple[str, Scene]:
+    """Return the first place from which the tumour can be mirrored, and the label map with it there."""
+    for place in (*reversed(PLACES), "left parietal", "left temporal"):
+        try:
+            moved = move_tumour(scene, place).scene
+            mirror_tumour(moved)
+        except ImpossibleEditError:
+            continue
+        return place, moved
+    msg = "the tumour can be mirrored from none of the places; choose another --index"
+    raise SystemExit(msg)
 
 
 def written(studio: Studio, steps: Sequence[tuple[str, Callable[[], Scene]]]) -> Sequence[Written]:
