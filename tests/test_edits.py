@@ -106,6 +106,29 @@ def test_the_centre_is_where_it_was_asked_to_be(seed: int, voxels: tuple[int, in
     check_possible(remove_tumour(before).scene, moved.scene)
 
 
+@settings(max_examples=25)
+@given(SEEDS, st.tuples(*[st.integers(-8, 8)] * 3))
+def test_what_is_refused_could_not_be_done(seed: int, voxels: tuple[int, int, int]) -> None:
+    """A refusal is counted again, voxel by voxel: too much of the tumour would lie where none may."""
+    before = scene(seed)
+    moved = or_none(lambda: move_tumour(before, (5.0 * voxels[0], 5.0 * voxels[1], 5.0 * voxels[2])))
+    host = remove_tumour(before).scene
+    there = np.argwhere(before.tumour) + voxels
+    middle = np.clip(np.rint(there.mean(0)).astype(int), 0, np.array(GRID.shape) - 1)
+    side = np.sign(host.side[tuple(middle)])
+    may = np.array(
+        [
+            all(0 <= v < n for v, n in zip(place, GRID.shape, strict=True))
+            and bool(host.brain[tuple(place)])
+            and not host.ventricles[tuple(place)]
+            and float(side * host.side[tuple(place)]) > FALX_MM
+            for place in there
+        ]
+    )
+    drifts = may.any() and np.abs(there[may].mean(0) - there.mean(0)).max() > 1
+    assert (moved is None) == bool((~may).sum() > LOST * len(there) or drifts)
+
+
 @settings(max_examples=12)
 @given(SEEDS)
 def test_mirror_of_mirror_is_the_original(seed: int) -> None:

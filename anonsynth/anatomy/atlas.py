@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from anonsynth.anatomy.priors import DrawnLabel, Guarantee
+from anonsynth.anatomy.priors import DrawnLabel, Guarantee, PlacedLabel
 from anonsynth.anatomy.subject import SubjectSettings, draw_subject
 from anonsynth.anatomy.voxels import label_map, refined
 from anonsynth.cohort.geometry import Grid
@@ -50,6 +50,10 @@ class AtlasPrior:
 
     def draw(self, rng: np.random.Generator) -> DrawnLabel:
         """Draw one label map; the same generator state gives the same map."""
+        return self.draw_placed(rng).drawn
+
+    def draw_placed(self, rng: np.random.Generator) -> PlacedLabel:
+        """Draw the same label map, with where each voxel lies in the template."""
         nx, ny, nz = self.grid.shape
         slices = int(rng.integers(self._fov_slices[0], self._fov_slices[1] + 1))
         low = (nz - slices) // 2
@@ -62,7 +66,8 @@ class AtlasPrior:
             drawn[(drawn == 5) | (drawn == 6)] = MERGED_TUMOUR.value
         label[:, :, low : low + slices] = drawn
         recipe = {"prior": self.name, "slices": float(slices), **subject.recipe}
-        return DrawnLabel(label, (0, 0, low), (nx, ny, low + slices), recipe)
+        drawn_label = DrawnLabel(label, (0, 0, low), (nx, ny, low + slices), recipe)
+        return PlacedLabel(drawn_label, fine, subject.places)
 
 
 def _labels(*, head: bool, tumour: bool, merged: bool) -> tuple[LabelEntry, ...]:

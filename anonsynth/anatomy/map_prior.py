@@ -22,7 +22,7 @@ from anonsynth.anatomy.field_of_view import box_holding, in_the_middle, within
 from anonsynth.anatomy.fields import multiscale_field
 from anonsynth.anatomy.freesurfer import TISSUES, brightness
 from anonsynth.anatomy.map_templates import MARGIN_MM, MapTemplates
-from anonsynth.anatomy.priors import DrawnLabel, Guarantee
+from anonsynth.anatomy.priors import DrawnLabel, Guarantee, PlacedLabel
 from anonsynth.anatomy.shape import TRUNCATION
 from anonsynth.anatomy.templates import sample
 from anonsynth.anatomy.voxels import pooled, refined
@@ -66,6 +66,10 @@ class MapPrior:
 
     def draw(self, rng: np.random.Generator) -> DrawnLabel:
         """Draw a class map (X, Y, Z); the same generator state gives the same map."""
+        return self.draw_placed(rng).drawn
+
+    def draw_placed(self, rng: np.random.Generator) -> PlacedLabel:
+        """Draw the same class map, with where each voxel lies in the template."""
         number = int(rng.integers(len(self.templates.codes)))
         lattice = _lattice(self.grid)
         warp = random_warp(rng, lattice, strength=float(rng.uniform(*self.warp)))
@@ -87,7 +91,7 @@ class MapPrior:
             "warp_weakened": float(warp.weakened),
             "size": round(float(np.linalg.det(affine.matrix)) ** (-1 / 3), 4),
         }
-        return DrawnLabel(classes, low, high, recipe)
+        return PlacedLabel(DrawnLabel(classes, low, high, recipe), fine, points)
 
     def _corners(self, rng: np.random.Generator) -> Floats64:
         """Draw the field of view (6,): a part of the grid where surroundings are seen, as of a crop, else all of it."""

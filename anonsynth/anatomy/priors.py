@@ -8,10 +8,10 @@ from typing import Protocol
 
 import numpy as np
 
-from anonsynth.cohort.geometry import Grid, LabelVolume
+from anonsynth.cohort.geometry import FloatVolume, Grid, LabelVolume
 from anonsynth.cohort.model import LabelEntry
 
-__all__ = ["DrawnLabel", "Guarantee", "LabelPrior"]
+__all__ = ["DrawnLabel", "Guarantee", "LabelPrior", "PlacedLabel"]
 
 
 class Guarantee(StrEnum):
@@ -40,6 +40,21 @@ class DrawnLabel:
     fov_low: tuple[int, int, int]
     fov_high: tuple[int, int, int]
     recipe: dict[str, float | str]
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedLabel:
+    """A label map that was bent from a public one, and how: for whoever checks that the bending tore nothing.
+
+    Attributes:
+        drawn: The label map.
+        fine: The grid that it was sampled on before its voxels were pooled.
+        places: (3, X, Y, Z) float32, mm: where each voxel of `fine` lies in the public map's world.
+    """
+
+    drawn: DrawnLabel
+    fine: Grid
+    places: FloatVolume
 
 
 class LabelPrior(Protocol):

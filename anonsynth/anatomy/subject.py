@@ -61,6 +61,7 @@ class Subject:
         detail: (X, Y, Z) relative T1 brightening within tissue, see `BrainTemplate`.
         ventricle: (X, Y, Z) probability of a ventricle.
         outside: (X, Y, Z) signed distance to the intracranial surface, mm.
+        places: (3, X, Y, Z) where each voxel lies in the template's world, mm.
         recipe: What was drawn, JSON-able.
     """
 
@@ -69,6 +70,7 @@ class Subject:
     detail: FloatVolume
     ventricle: FloatVolume
     outside: FloatVolume
+    places: FloatVolume
     recipe: dict[str, float | str]
 
 
@@ -96,7 +98,7 @@ def draw_subject(grid: Grid, settings: SubjectSettings, rng: np.random.Generator
         recipe["tumour"] = "none"
     else:
         _add_tumour(tissue, plan, channels["ventricle"], where[0], grid, settings, recipe, rng)
-    return Subject(grid, tissue, channels["detail"], channels["ventricle"], channels["outside"], recipe)
+    return Subject(grid, tissue, channels["detail"], channels["ventricle"], channels["outside"], where, recipe)
 
 
 def _draw_shape(
