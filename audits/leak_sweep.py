@@ -1,12 +1,10 @@
 """Does anything that was removed still stand in what is about to leave? Looked for by value, in every byte.
 
-Every secret is written in the forms in which it could have survived: UTF-8, Latin-1, UTF-16 of both orders, base64
-at each
-of its three alignments, JSON escapes, without accents, names in either order, dates with each usual separator. All
-forms
-are looked for at once: the first four bytes at every place of a file are compared with a bit table, and the few
-places that
-remain byte for byte. Small and capital letters count as the same. A hit names file, kind and form, never the secret.
+Every secret is written in the forms in which it could have survived: UTF-8, Latin-1, UTF-16 of both orders, base64 at
+each of its three alignments, JSON escapes, without accents, names in either order, dates with each usual separator. All
+forms are looked for at once: the first four bytes at every place of a file are compared with a bit table, and the few
+places that remain byte for byte. Small and capital letters count as the same. A hit names file, kind and form, never
+the secret.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """The vault: the key, and which pseudonym is whom. One encrypted file that lies apart from what leaves.
 
 AES-256-GCM under a key that scrypt derives from a passphrase or a key file. Without the vault nobody can trace a
-pseudonym
-back or give a new patient of the same cohort fitting ones; the de-identified files lose nothing else with it.
+pseudonym back or give a new patient of the same cohort fitting ones; the de-identified files lose nothing else with it.
 """
 
 from __future__ import annotations
