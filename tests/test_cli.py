@@ -30,14 +30,17 @@ COMMANDS = (
     "generate",
     "ingest",
     "inspect",
+    "keys",
     "plan",
     "ledger",
     "policy",
+    "release",
     "run",
     "simulate",
     "train",
+    "verify",
 )
-POLICY_COMMANDS = ("check", "explain", "list", "show")
+POLICY_COMMANDS = ("check", "diff", "explain", "list", "show")
 LEDGER_COMMANDS = ("show", "verify")
 HELP_SECONDS = 0.6
 
@@ -101,6 +104,7 @@ def test_every_command_of_the_first_way_is_there() -> None:
         *([name] for name in COMMANDS),
         *(["policy", name] for name in POLICY_COMMANDS),
         *(["ledger", name] for name in LEDGER_COMMANDS),
+        ["keys", "new"],
     ],
 )
 def test_every_commands_help_shows_an_example_of_itself(command: list[str]) -> None:
