@@ -24,6 +24,7 @@ from anonsynth.pipeline import RunResult, StageTime
 
 COMMANDS = (
     "audit",
+    "deidentify",
     "demo",
     "doctor",
     "edit",
@@ -34,6 +35,7 @@ COMMANDS = (
     "ledger",
     "policy",
     "run",
+    "selftest",
     "simulate",
     "train",
 )
