@@ -57,8 +57,7 @@ def fuzz(folder: Path, count: int, seed: int) -> None:
     try:
         deidentify(DeidentifySettings(folder / "in", folder / "work" / "out", folder / "work" / "private"),
                    load_policy("internal"))  # fmt: skip
-    except VerdictError as refused:  # bytes read as text by chance: it fails closed, and the mark stays
-        assert "\n" not in str(refused)
+    except VerdictError:  # bytes read as text by chance: it fails closed, and the mark stays
         assert (folder / "work" / "out" / "UNFINISHED").is_file()
     assert time.process_time() - started < max(20, count * 0.1)
     after = {path for path in folder.rglob("*") if "work" not in path.parts}
