@@ -158,6 +158,8 @@ class Secrets:
         """Add the words of a text that are not public, and the whole text if it holds one."""
         text = text.strip()
         words = [word for word in _WORDS.findall(text.replace("_", " ")) if _is_secret(word)]
+        if kind == "bytes":  # a public word and one byte of what stands beside it
+            words = [word for word in words if not {word[1:].lower(), word[:-1].lower()} & _public()]
         for word in words:
             self._add(kind, word, _SHORTEST_WORD)
         if words and len(text) <= 64:

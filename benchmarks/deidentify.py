@@ -35,7 +35,8 @@ def speed(folder: Path, policy: Policy, slices: int, size: int) -> float:
         template.Rows = template.Columns = size
         template.InstanceNumber = str(index + 1)
         template.SOPClassUID = template.file_meta.MediaStorageSOPClassUID = pydicom.uid.MRImageStorage
-        template.PixelData = random.integers(0, 4096, size * size, dtype=np.uint16).tobytes()
+        pixels = random.integers(0, 4096, size * size, dtype=np.uint16).tobytes()
+        template["PixelData"] = pydicom.DataElement(0x7FE00010, "OW", pixels)
         template.save_as(folder / "many" / f"{index}.dcm")
     started = time.process_time()
     done = deidentify(DeidentifySettings(folder / "many", folder / "many-out"), policy)

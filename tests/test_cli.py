@@ -24,6 +24,7 @@ from anonsynth.pipeline import RunResult, StageTime
 
 COMMANDS = (
     "audit",
+    "deidentify",
     "demo",
     "doctor",
     "edit",
@@ -36,6 +37,7 @@ COMMANDS = (
     "policy",
     "release",
     "run",
+    "selftest",
     "simulate",
     "train",
     "verify",
