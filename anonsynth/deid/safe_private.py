@@ -1,7 +1,7 @@
 """Private attributes that are known to be numbers of the acquisition; every other private attribute is removed.
 
-Sources: the vendors' DICOM conformance statements, as dcm2niix and pydicom's private dictionary name them. A value has to
-be a number in the range that is given here.
+Sources: the vendors' DICOM conformance statements, as dcm2niix and pydicom's private dictionary name them. A value
+has to be a number in the range that is given here.
 """
 
 from __future__ import annotations
